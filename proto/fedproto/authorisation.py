@@ -1,0 +1,100 @@
+"""The round authorisation (RA): what one attempt at one round is, bound into every key and signature.
+
+Signed by the coordinator; each member's phase-0 signature is over its digest `ctx`, so a round exists
+only if a threshold of members signed the same authorisation. Pure.
+"""
+
+from dataclasses import dataclass
+
+from fedproto import envelope
+from fedproto.identity import SigningKey
+from fedproto.ids import Digest, MemberId, RunId, is_digest, is_run_id, tagged_hash
+from fedproto.schema import from_json, to_json
+
+SUITE = "SA-1/x25519+mlkem768/ed25519+mldsa65/aes256-ks/u32"
+WORD_BITS = 32
+
+
+def recovery_threshold(members: int, tolerated: int) -> int:
+    """Return T with 2T > n + t_c: two sets of T members share more than t_c of them."""
+    return (members + tolerated) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorisation:
+    """Canonical content of an RA.
+
+    `mandate` is the leaf hash of the run.approved entry, `prev` that of the last round.closed entry of
+    the run (the mandate's for round 1), `model_in` the digest of the global adapter that training
+    starts from, `parameters` the length d of a delta; `clip_milli` and `bits` fix the quantisation.
+    """
+
+    v: int
+    suite: str
+    consortium: str
+    charter: Digest
+    mandate: Digest
+    prev: Digest
+    run: RunId
+    round: int
+    attempt: int
+    members: tuple[MemberId, ...]
+    recovery_threshold: int
+    tolerated: int
+    parameters: int
+    layout_sha256: Digest
+    plan_sha256: Digest
+    model_in: Digest
+    word_bits: int
+    bits: int
+    clip_milli: int
+    not_after: int
+    nonce: str
+
+    def __post_init__(self) -> None:
+        if self.v != 1 or self.suite != SUITE or self.word_bits != WORD_BITS:
+            raise ValueError(f"suite {self.suite!r} is not {SUITE}")
+        digests = (self.charter, self.mandate, self.prev, self.layout_sha256, self.plan_sha256)
+        if not all(is_digest(d) for d in (*digests, self.model_in, self.nonce)):
+            raise ValueError("a digest or the nonce is not 64 hex digits")
+        if not is_run_id(self.run) or self.round < 1 or self.attempt < 1:
+            raise ValueError("a round has a run, a number and an attempt, counted from 1")
+        if list(self.members) != sorted(set(self.members)):
+            raise ValueError("members must be sorted and stand once")
+        n = len(self.members)
+        # A lowered threshold would let the coordinator open an individual delta.
+        if self.tolerated < 1 or self.recovery_threshold != recovery_threshold(n, self.tolerated):
+            raise ValueError("the recovery threshold is not floor((n + t_c) / 2) + 1")
+        if self.recovery_threshold > n:
+            raise ValueError("more colluders are tolerated than the cohort can bear")
+        if self.parameters < 1 or not 8 <= self.bits <= 24 or self.clip_milli < 1:
+            raise ValueError("parameters, bits and clip are out of range")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedAuthorisation:
+    """A verified RA; `ctx` is the digest that phase 0 signs, `raw` the envelope itself."""
+
+    content: Authorisation
+    ctx: bytes
+    raw: bytes
+
+    @property
+    def digest(self) -> Digest:
+        """The hex of `ctx`, by which ledger entries name this authorisation."""
+        return Digest(self.ctx.hex())
+
+
+def seal_authorisation(content: Authorisation, key: SigningKey) -> bytes:
+    """Sign an RA."""
+    return envelope.seal(envelope.AUTHORISATION_TYPE, to_json(content), (key,))
+
+
+def open_authorisation(raw: bytes, resolve: envelope.Resolver) -> SignedAuthorisation:
+    """Verify an RA whose signer `resolve` knows; raise RNM-SIG-* or RNM-FORM-*."""
+    opened = envelope.open_envelope(raw, envelope.AUTHORISATION_TYPE, resolve)
+    return SignedAuthorisation(
+        content=from_json(Authorisation, opened.payload, "authorisation"),
+        ctx=tagged_hash("renmei/v1/sa/ctx", opened.payload_bytes),
+        raw=raw,
+    )
