@@ -112,6 +112,16 @@ CODES: dict[str, Code] = {
         "調整サーバーの要求は規約違反です",
     ),
     "RNM-SECAGG-0004": Code(Exit.VERIFY, "a value is out of range", "値が範囲外です"),
+    # what leaves a silo, and what a node remembers
+    "RNM-EGRESS-0001": Code(
+        Exit.POLICY, "this must not leave the premises", "この電文は拠点外に送信できません"
+    ),
+    "RNM-EGRESS-0002": Code(
+        Exit.VERIFY, "the egress journal does not verify", "送信記録を検証できません"
+    ),
+    "RNM-STATE-0001": Code(
+        Exit.VERIFY, "the node's own record is damaged", "ノードの記録が壊れています"
+    ),
     # data and models
     "RNM-DATA-0001": Code(Exit.FAILED, "the corpus is missing", "コーパスがありません"),
     "RNM-DATA-0002": Code(Exit.FAILED, "the corpus cannot be read", "コーパスを読み取れません"),
@@ -125,9 +135,15 @@ CODES: dict[str, Code] = {
     "RNM-MODEL-0003": Code(Exit.FAILED, "the model is missing", "モデルがありません"),
     # the command
     "RNM-CONF-0001": Code(Exit.USAGE, "the configuration is wrong", "設定に誤りがあります"),
+    "RNM-CONF-0002": Code(
+        Exit.FAILED, "a part of Renmei is not installed", "必要な部品が導入されていません"
+    ),
     "RNM-DISK-0001": Code(Exit.FAILED, "the disk is full", "ディスクの空きがありません"),
     "RNM-PROC-0001": Code(Exit.FAILED, "a process did not start", "プロセスを起動できません"),
     "RNM-PROC-0002": Code(Exit.FAILED, "a process ended early", "プロセスが途中で終了しました"),
+    "RNM-PROC-0003": Code(
+        Exit.CONFLICT, "another process uses this directory", "別のプロセスが使用中です"
+    ),
     "RNM-BUG-0001": Code(Exit.BUG, "this is a bug in Renmei", "Renmei の不具合です"),
 }
 
