@@ -134,7 +134,11 @@ CODES: dict[str, Code] = {
     ),
     "RNM-MODEL-0003": Code(Exit.FAILED, "the model is missing", "モデルがありません"),
     # the command
-    "RNM-CONF-0001": Code(Exit.USAGE, "the configuration is wrong", "設定に誤りがあります"),
+    "RNM-CONF-0001": Code(
+        Exit.USAGE,
+        "the command or its configuration is wrong",
+        "コマンドまたは設定に誤りがあります",
+    ),
     "RNM-CONF-0002": Code(
         Exit.FAILED, "a part of Renmei is not installed", "必要な部品が導入されていません"
     ),
