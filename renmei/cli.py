@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn, cast
 
-from fedproto.command import Commands, Handler, Lang, Reply
+from fedproto.command import Commands, Handler, Lang, Reply, SubParsers
 from fedproto.errors import FederationError
 from renmei.fault import missing_part, unforeseen, usage
 from renmei.lang import choose
@@ -79,7 +79,8 @@ class Parser(argparse.ArgumentParser):
 
 def take_globals(argv: Sequence[str]) -> tuple[Globals, list[str]]:
     """Split off the global options, wherever they stand before `--`."""
-    found, rest, words = Globals(), [], list(argv)
+    found, words = Globals(), list(argv)
+    rest: list[str] = []
     while words:
         word = words.pop(0)
         name, given, value = word.partition("=")
@@ -110,7 +111,9 @@ def build_parser(lang: Lang) -> Parser:
         else "Federated sovereign-data fine-tuning, with a ledger that anyone verifies"
     )
     parser = Parser(prog="renmei", description=text, epilog=_GLOBAL[lang], allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="noun", metavar="COMMAND", required=True)
+    subparsers = cast(
+        SubParsers, parser.add_subparsers(dest="noun", metavar="COMMAND", required=True)
+    )
     commands = Commands(subparsers, lang, _GLOBAL[lang])
     for module in MODULES:
         # An installation may leave out whole packages (an auditor's needs only `audit`).

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 from fedproto.errors import Exit
 
 Lang = Literal["ja", "en"]
-SubParsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+SubParsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
