@@ -16,7 +16,7 @@ os.environ.update(
     }
 )
 
-from hypothesis import settings
+from hypothesis import settings  # noqa: E402  # after the environment is set
 
 settings.register_profile("renmei", deadline=None, max_examples=100)
 settings.load_profile("renmei")
