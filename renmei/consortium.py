@@ -1,0 +1,214 @@
+"""Founding a consortium: root, parties with their own keys, and a charter that its voters signed.
+
+Decides the order of the founding: each party makes its keys in its own directory; only signing
+requests, verify keys and signatures are passed on. The root key stays in the authority's directory,
+which belongs off line. A shell module.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audit.ledger import Ledger
+from audit.note import NoteSigner
+from fedproto import pki, statements
+from fedproto.durable import make_private_directory, read_private, write_atomic
+from fedproto.envelope import EVENT_TYPE, countersign
+from fedproto.errors import LocalFault
+from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
+from fedproto.identity import ALGORITHM
+from fedproto.ids import ZERO_DIGEST, Digest, MemberId
+from fedproto.party import Party, Profile, create, seed_file, utc_now
+from fedproto.statements import CharterAdopted, Head, Trace
+
+LOG_KEY = "log.key"
+WITNESS_KEY = "witness.key"
+NO_TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
+EMPTY_ROOT = Digest(hashlib.sha256(b"").hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A place at the table: who, and in which roles."""
+
+    id: MemberId
+    name: str
+    roles: tuple[Role, ...]
+
+
+_TRAINER = (Role.TRAINER, Role.WITNESS)
+OPERATOR = MemberId("coordinator")
+SEATS = (
+    Seat(id=OPERATOR, name="Coordinator", roles=(Role.OPERATOR,)),
+    Seat(id=MemberId("honda"), name="Honda", roles=_TRAINER),
+    Seat(id=MemberId("meti"), name="METI", roles=(Role.AUDITOR,)),
+    Seat(id=MemberId("nec"), name="NEC", roles=_TRAINER),
+    Seat(id=MemberId("pfn"), name="Preferred Networks", roles=(Role.PRETRAINER,)),
+    Seat(id=MemberId("secretariat"), name="Secretariat", roles=(Role.ADMINISTRATOR,)),
+    Seat(id=MemberId("softbank"), name="SoftBank", roles=_TRAINER),
+    Seat(id=MemberId("sony"), name="Sony", roles=_TRAINER),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consortium:
+    """A founded consortium: where each party lives."""
+
+    root: Path
+    charter: Charter
+    genesis: bytes
+
+    def party(self, member: str) -> Path:
+        """Return the directory of a party."""
+        return self.root / member
+
+
+def found(
+    root: Path,
+    *,
+    consortium: str,
+    coordinator: str,
+    gateway: str,
+    seats: Sequence[Seat] = SEATS,
+    vote_quorum: int = 3,
+    witness_quorum: int = 3,
+    mandate_s: int = 86_400,
+) -> Consortium:
+    """Found a consortium below `root`; refuse a directory that holds one already (RNM-CONF-0001).
+
+    Args:
+        root: where the parties' directories are made, one each (0700).
+        consortium: its short name, part of every certificate and of the log's origin.
+        coordinator: host:port of the coordinator's gRPC services.
+        gateway: host:port of the gateway to Flower's Fleet API.
+        seats: who takes part, in which roles.
+        vote_quorum: yes votes that carry a run.
+        witness_quorum: cosignatures that publish a checkpoint.
+        mandate_s: how long a mandate holds, in seconds.
+    """
+    if (root / "authority").exists():
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"no consortium was founded in {root}",
+            why="one is there already, and its keys must not be replaced",
+            mend="choose another directory, or move the old one away",
+        )
+    make_private_directory(root)
+    blank = Profile(
+        id=OPERATOR,
+        consortium=consortium,
+        origin=f"{consortium}.example/ledger",
+        coordinator=coordinator,
+        gateway=gateway,
+        log_vkey="",
+        genesis_sha256="",
+    )
+    parties = {seat.id: _enter(root, seat, blank) for seat in seats}
+    _certify(root, consortium, coordinator, gateway, seats)
+    operator = parties[OPERATOR]
+    log_key = NoteSigner(blank.origin, seed_file(operator.keys / LOG_KEY, 32))
+    charter = _charter(
+        parties, seats, log_key.vkey, vote_quorum=vote_quorum, quorum=witness_quorum, s=mandate_s
+    )
+    genesis = _sign(charter, parties, seats)
+    for party in parties.values():
+        party.save_profile(
+            replace(party.profile, log_vkey=log_key.vkey, genesis_sha256=charter.digest)
+        )
+    Ledger.create(operator.root / "ledger", log_key=log_key, genesis_leaf=genesis).close()
+    return Consortium(root=root, charter=charter, genesis=genesis)
+
+
+def _enter(root: Path, seat: Seat, blank: Profile) -> Party:
+    """Make one party's directory and keys, as it would on its own premises."""
+    seeds: tuple[str, ...] = ()
+    if Role.OPERATOR in seat.roles:
+        seeds = (LOG_KEY,)
+    if Role.WITNESS in seat.roles:
+        seeds = (WITNESS_KEY,)
+    party = create(root / seat.id, replace(blank, id=seat.id), extra_seeds=seeds)
+    write_atomic(party.keys / "tls.key", pki.new_key_pem(), mode=0o600)
+    return party
+
+
+def _certify(
+    root: Path, consortium: str, coordinator: str, gateway: str, seats: Sequence[Seat]
+) -> None:
+    """Make the root and issue a certificate for each party's signing request."""
+    authority = root / "authority"
+    make_private_directory(authority)
+    root_key = pki.new_key_pem()
+    root_certificate = pki.make_root(root_key, consortium, utc_now())
+    write_atomic(authority / "root.key", root_key, mode=0o600)
+    write_atomic(authority / "root.crt", root_certificate)
+    hosts = tuple(sorted({address.rsplit(":", 1)[0] for address in (coordinator, gateway)}))
+    for seat in seats:
+        keys = root / seat.id / "keys"
+        request = pki.make_request(read_private(keys / "tls.key"), seat.id)
+        certificate = pki.issue(
+            root_key,
+            root_certificate,
+            request,
+            consortium=consortium,
+            member=seat.id,
+            hosts=hosts if Role.OPERATOR in seat.roles else (),
+            now=utc_now(),
+        )
+        write_atomic(keys / "tls.crt", certificate)
+        write_atomic(keys / "root.crt", root_certificate)
+
+
+def witness_name(consortium: str, member: MemberId) -> str:
+    """Return the C2SP key name of a member's append-only witness."""
+    return f"{member}.{consortium}.example/w1"
+
+
+def _charter(
+    parties: dict[MemberId, Party],
+    seats: Sequence[Seat],
+    log_vkey: str,
+    *,
+    vote_quorum: int,
+    quorum: int,
+    s: int,
+) -> Charter:
+    profile = parties[OPERATOR].profile
+    members = []
+    for seat in sorted(seats, key=lambda seat: seat.id):
+        party = parties[seat.id]
+        verify_key = party.signing_key.verify_key
+        witness = ""
+        if Role.WITNESS in seat.roles:
+            name = witness_name(profile.consortium, seat.id)
+            seed = seed_file(party.keys / WITNESS_KEY, 32)
+            witness = NoteSigner(name, seed, cosigner=True).vkey
+        key = ActingKey(id=verify_key.key_id, alg=ALGORITHM, pub=verify_key.to_text())
+        members.append(
+            Member(id=seat.id, name=seat.name, roles=seat.roles, keys=(key,), witness=witness)
+        )
+    run = Clause(propose=(Role.ADMINISTRATOR,), vote=(Role.TRAINER,), yes=vote_quorum, expires_s=s)
+    return Charter(
+        version=1,
+        prev_sha256=ZERO_DIGEST,
+        consortium=profile.consortium,
+        origin=profile.origin,
+        log_vkey=log_vkey,
+        witness_quorum=quorum,
+        members=tuple(members),
+        actions={Action.APPROVE_RUN.value: run},
+        limits=Limits(min_members=3, max_rounds=100, tolerated=1),
+    )
+
+
+def _sign(charter: Charter, parties: dict[MemberId, Party], seats: Sequence[Seat]) -> bytes:
+    """Have the operator and every voter sign the charter; each signs what it read itself."""
+    body = CharterAdopted(sha256=charter.digest, charter=charter)
+    head = Head(size=0, root=EMPTY_ROOT)
+    operator = parties[OPERATOR]
+    event = operator.event(body, charter=charter.digest, head=head, trace=NO_TRACE)
+    genesis = statements.seal_event(event, (operator.signing_key,))
+    for seat in seats:
+        if Role.TRAINER in seat.roles:
+            genesis = countersign(genesis, EVENT_TYPE, parties[seat.id].signing_key)
+    return genesis

@@ -1,0 +1,149 @@
+"""The demo's table: bits per byte on held-out text, every figure measured in this run.
+
+Takes scores by document and gives rows with bootstrap intervals over documents. It arranges nothing:
+where a local adapter wins on its own domain, the table shows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+from base_model.evaluate import DocumentScore, bootstrap_interval
+from fedproto.jcs import Json
+
+# An arm's scores by test set: the domains, "common", and each member's own mixture.
+Scores = Mapping[str, Sequence[DocumentScore]]
+
+BASE = "base"
+FEDERATED = "federated"
+CENTRALISED = "centralised"
+MEAN = "mean"
+OWN = "own mixture"
+
+
+def local_arm(member: str) -> str:
+    """Name the arm of a member that trains alone."""
+    return f"local-only {member}"
+
+
+def private_arm(member: str) -> str:
+    """Name the arm of a member's private adapter on top of the federated one."""
+    return f"federated + private {member}"
+
+
+def mixture(member: str) -> str:
+    """Name the test set of a member's own mixture of documents."""
+    return f"mixture {member}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Bits per byte and its 95 % interval over documents."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One arm: its name and a cell for each column."""
+
+    name: str
+    cells: Mapping[str, Cell]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row for `--json`."""
+        return {
+            "arm": self.name,
+            "bits_per_byte": {
+                column: {"value": cell.value, "low": cell.low, "high": cell.high}
+                for column, cell in self.cells.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A comparison that the demo is held to, and what this run measured."""
+
+    text: str
+    held: bool
+    margins: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Json | float]:
+        """Return the claim for `--json`; margins are shares of the compared value."""
+        return {"claim": self.text, "held": self.held, "margins": dict(self.margins)}  # type: ignore[dict-item]
+
+
+def bits_per_byte(scores: Sequence[DocumentScore]) -> float:
+    """Return total bits over total bytes of some documents."""
+    return sum(s.nats for s in scores) / sum(s.bytes for s in scores) / log(2)
+
+
+def rows(arms: Mapping[str, Scores], members: Sequence[str], seed: int) -> list[Row]:
+    """Return a row for each arm; columns are the domains, their mean, and the own mixtures."""
+    return [Row(name=name, cells=_cells(name, arms[name], members, seed)) for name in arms]
+
+
+def _cells(name: str, scores: Scores, members: Sequence[str], seed: int) -> dict[str, Cell]:
+    columns = {member: _cell([scores[member]], seed) for member in members}
+    columns[MEAN] = _cell([scores[member] for member in members], seed)
+    for member in members:
+        # A private adapter is its member's alone: it is not shown on others' mixtures.
+        if not name.startswith("federated + private") or name == private_arm(member):
+            columns[mixture(member)] = _cell([scores[mixture(member)]], seed)
+    return columns
+
+
+def _cell(sets: Sequence[Sequence[DocumentScore]], seed: int) -> Cell:
+    low, high = bootstrap_interval(sets, seed)
+    value = sum(bits_per_byte(scores) for scores in sets) / len(sets)
+    return Cell(value=value, low=low, high=high)
+
+
+def claims(table: Sequence[Row], members: Sequence[str]) -> list[Claim]:
+    """Say which of the demo's expectations this run's figures bear out."""
+    cells = {row.name: row.cells for row in table}
+
+    def gain(arm: str, other: str, column: str) -> float:
+        return 1 - cells[arm][column].value / cells[other][column].value
+
+    against_base = {m: gain(FEDERATED, BASE, m) for m in members}
+    against_local = {m: gain(FEDERATED, local_arm(m), MEAN) for m in members}
+    own = {m: gain(private_arm(m), local_arm(m), mixture(m)) for m in members}
+    return [
+        Claim(
+            text="the federated adapter beats the base for every member",
+            held=all(margin > 0 for margin in against_base.values()),
+            margins=against_base,
+        ),
+        Claim(
+            text="the federated adapter beats every local-only adapter on the mean of the domains",
+            held=all(margin > 0 for margin in against_local.values()),
+            margins=against_local,
+        ),
+        Claim(
+            text="federated + private beats local-only on each member's own mixture",
+            held=all(margin > 0 for margin in own.values()),
+            margins=own,
+        ),
+    ]
+
+
+def render(table: Sequence[Row], members: Sequence[str]) -> str:
+    """Return the table as text: a value and half its interval's width in each cell."""
+    columns = [*members, MEAN, *(mixture(member) for member in members)]
+    heads = [*members, MEAN, *(f"mix {member}" for member in members)]
+    width = max(len(row.name) for row in table)
+    lines = [" " * width + "".join(f"{head:>14}" for head in heads)]
+    for row in table:
+        cells = (row.cells.get(column) for column in columns)
+        lines.append(f"{row.name:<{width}}" + "".join(_text(cell) for cell in cells))
+    return "\n".join(lines)
+
+
+def _text(cell: Cell | None) -> str:
+    if cell is None:
+        return f"{'-':>14}"
+    return f"{cell.value:>8.3f} ±{(cell.high - cell.low) / 2:.3f}".rjust(14)
