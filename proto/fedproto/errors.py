@@ -112,6 +112,7 @@ CODES: dict[str, Code] = {
         "調整サーバーの要求は規約違反です",
     ),
     "RNM-SECAGG-0004": Code(Exit.VERIFY, "a value is out of range", "値が範囲外です"),
+    "RNM-SECAGG-0005": Code(Exit.TIMEOUT, "the phase is closed", "この段階は終了しています"),
     # what leaves a silo, and what a node remembers
     "RNM-EGRESS-0001": Code(
         Exit.POLICY, "this must not leave the premises", "この電文は拠点外に送信できません"

@@ -1,0 +1,74 @@
+"""Who is to blame: the one form of a refusal in secure aggregation.
+
+Decides the error a broken rule becomes and who is named. A message that the coordinator relayed is
+its own fault where it had to check it first; a valid signature over other transcript digests is
+evidence against the coordinator, never against the member that signed. Holds no secret. Pure.
+"""
+
+from fedproto.errors import LocalFault, PeerFault
+
+COORDINATOR = "coordinator"
+
+_MEND = "abort the attempt; the round can be tried again with a new authorisation"
+
+
+class Equivocation(PeerFault):
+    """The coordinator showed two members two lists; `evidence` holds the signed messages."""
+
+    def __init__(self, why: str, *evidence: bytes) -> None:
+        super().__init__(
+            "RNM-SECAGG-0003",
+            peer=COORDINATOR,
+            what="the coordinator showed members different lists",
+            why=why,
+            mend="keep the evidence and put it before the consortium; do not join another attempt",
+        )
+        self.evidence = evidence
+
+
+def not_genuine(peer: str, why: str) -> PeerFault:
+    """Return the refusal of a message that is malformed, unsigned or inconsistent."""
+    return PeerFault(
+        "RNM-SECAGG-0001",
+        peer=peer,
+        what=f"a message of {peer} was refused",
+        why=why,
+        mend=_MEND,
+    )
+
+
+def forbidden(why: str) -> PeerFault:
+    """Return the refusal of a request by which the coordinator could open one member's delta."""
+    return PeerFault(
+        "RNM-SECAGG-0003",
+        peer=COORDINATOR,
+        what="a request of the coordinator was refused",
+        why=why,
+        mend="nothing was answered; report it to the consortium",
+    )
+
+
+def too_late(peer: str, why: str) -> PeerFault:
+    """Return the refusal of a message whose phase is closed; its sender counts as dropped out."""
+    return PeerFault(
+        "RNM-SECAGG-0005",
+        peer=peer,
+        what=f"a message of {peer} was refused",
+        why=why,
+        mend="join the next round; the message is not kept and nothing in it is opened",
+    )
+
+
+def too_few(count: int, threshold: int, phase: str) -> LocalFault:
+    """Return the abort of a phase that fewer members finished than can recover a dropout."""
+    return LocalFault(
+        "RNM-SECAGG-0002",
+        what=f"the {phase} phase was aborted",
+        why=f"{count} members are left of at least {threshold}",
+        mend="start another attempt when more members can be reached; nothing was learned",
+    )
+
+
+def out_of_range(what: str, why: str, mend: str) -> LocalFault:
+    """Return the refusal of a number that the ring or the authorisation does not allow."""
+    return LocalFault("RNM-SECAGG-0004", what=what, why=why, mend=mend)

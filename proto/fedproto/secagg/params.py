@@ -1,0 +1,94 @@
+"""Quantisation of one attempt, and the proof that its sum cannot wrap.
+
+Decides: the step, the bound qmax = 2^(bits-1) - 1 of one quantised value, and that n * qmax < 2^31,
+so that a sum over every member keeps its sign in a 32-bit word. The weight w in (0, 1] is the integer
+q_w = round(w * qmax) >= 1; each coordinate of the weighted delta stays within q_w, so weighting can
+only shrink it. All of it follows from the round authorisation: no member and no coordinator chooses.
+Implements SA-1 (quantisation, range checks). Pure.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedproto.authorisation import Authorisation
+from fedproto.secagg.faults import out_of_range
+
+WORD = np.dtype("<u4")
+SIGNED_WORD = np.dtype("<i4")
+_RING_HALF = 1 << 31
+
+UPLOAD_CHUNK_BYTES = 1 << 20
+UPLOAD_CHUNK_WORDS = UPLOAD_CHUNK_BYTES // WORD.itemsize
+
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """`parameters` is d, the length of a delta; a vector has d + 1 words, the weight last."""
+
+    members: int
+    threshold: int
+    tolerated: int
+    parameters: int
+    qmax: int
+    clip: float
+
+    def __post_init__(self) -> None:
+        if self.members * self.qmax >= _RING_HALF:
+            raise out_of_range(
+                "the authorisation was refused",
+                f"{self.members} members with values up to {self.qmax} could wrap a 32-bit sum",
+                "authorise fewer bits or a smaller cohort",
+            )
+
+    @classmethod
+    def of(cls, content: Authorisation) -> "Params":
+        """Return the parameters that an authorisation fixes; refuse a cohort that could wrap."""
+        return cls(
+            members=len(content.members),
+            threshold=content.recovery_threshold,
+            tolerated=content.tolerated,
+            parameters=content.parameters,
+            qmax=(1 << (content.bits - 1)) - 1,
+            clip=content.clip_milli / 1000,
+        )
+
+    @property
+    def words(self) -> int:
+        """The length of a masked vector."""
+        return self.parameters + 1
+
+    @property
+    def upload_chunks(self) -> int:
+        """How many chunks one upload has."""
+        return -(-self.words // UPLOAD_CHUNK_WORDS)
+
+    def chunk_words(self, index: int) -> int:
+        """How many words chunk `index` of an upload holds; the last one may be shorter."""
+        return min(UPLOAD_CHUNK_WORDS, self.words - index * UPLOAD_CHUNK_WORDS)
+
+    def weight_word(self, weight: float) -> int:
+        """Return q_w; refuse a weight outside (0, 1]."""
+        if not 0.0 < weight <= 1.0:
+            raise out_of_range(
+                "the weight was refused",
+                "it is not in (0, 1]",
+                "divide the member's example count by the largest one of the cohort",
+            )
+        return max(1, round(weight * self.qmax))
+
+    def require_sum_in_range(self, total: npt.NDArray[np.int32], included: int) -> int:
+        """Refuse an unmasked sum that honest members cannot make; return its weight coordinate."""
+        weight = int(total[-1])
+        low, high = int(total[:-1].min()), int(total[:-1].max())
+        # |q_j| <= q_w holds for each member, so the weight bounds every coordinate of the sum.
+        if not 0 < weight <= included * self.qmax or max(-low, high) > weight:
+            raise out_of_range(
+                "the aggregate sum was refused",
+                f"a coordinate of the sum over {included} members is beyond what they may add up to",
+                "a member sent values out of range, or masks did not cancel: abort the round",
+            )
+        return weight
