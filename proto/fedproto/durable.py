@@ -3,6 +3,7 @@
 A shell module: touches the file system. Never shows a file's content in an error.
 """
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -56,7 +57,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         os.replace(temporary, path)
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        # The cleaning up may fail as well (a parent that is no directory); the first error counts.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise disk_fault(path, error) from None
 
 
