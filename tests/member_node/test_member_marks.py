@@ -1,0 +1,91 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedproto.errors import FederationError
+from member_node.marks import NEVER, Mark, MarkBook
+
+RUN = "1" * 32
+OTHER = "2" * 32
+
+
+def test_an_attempt_is_answered_once_and_only_forwards(tmp_path):
+    book = MarkBook.create(tmp_path)
+    book.advance(RUN, Mark(1, 1))
+    for mark in (Mark(1, 1), Mark(0, 9)):
+        with pytest.raises(FederationError) as refusal:
+            book.advance(RUN, mark)
+        assert refusal.value.code == "RNM-CONSENT-0003"
+    book.advance(RUN, Mark(1, 2))
+    book.advance(RUN, Mark(2, 1))
+    with pytest.raises(FederationError):
+        book.advance(RUN, Mark(1, 3))
+
+
+def test_runs_have_marks_of_their_own(tmp_path):
+    book = MarkBook.create(tmp_path)
+    book.advance(RUN, Mark(5, 1))
+    assert book.last(OTHER) == NEVER
+    book.advance(OTHER, Mark(1, 1))
+    assert MarkBook.open(tmp_path).last(RUN) == Mark(5, 1)
+
+
+def test_a_node_killed_right_after_the_mark_refuses_the_attempt_when_it_is_back(tmp_path):
+    MarkBook.create(tmp_path)
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from member_node.marks import Mark, MarkBook
+        MarkBook.open(Path({str(tmp_path)!r})).advance({RUN!r}, Mark(3, 2))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    with pytest.raises(FederationError) as refusal:
+        MarkBook.open(tmp_path).advance(RUN, Mark(3, 2))
+    assert refusal.value.code == "RNM-CONSENT-0003"
+
+
+def test_a_vanished_book_is_an_error_and_not_an_empty_one(tmp_path):
+    MarkBook.create(tmp_path)
+    os.unlink(tmp_path / "marks.json")
+    with pytest.raises(FederationError) as refusal:
+        MarkBook.open(tmp_path)
+    assert refusal.value.code == "RNM-STATE-0001"
+
+
+def test_making_a_book_again_keeps_its_marks(tmp_path):
+    MarkBook.create(tmp_path).advance(RUN, Mark(1, 1))
+    assert MarkBook.create(tmp_path).last(RUN) == Mark(1, 1)
+
+
+def test_a_mark_set_back_by_hand_is_noticed(tmp_path):
+    MarkBook.create(tmp_path).advance(RUN, Mark(4, 1))
+    path = tmp_path / "marks.json"
+    value = json.loads(path.read_bytes())
+    value["marks"]["runs"][RUN]["round"] = 1
+    path.write_bytes(json.dumps(value, separators=(",", ":"), sort_keys=True).encode())
+    with pytest.raises(FederationError) as refusal:
+        MarkBook.open(tmp_path)
+    assert refusal.value.code == "RNM-STATE-0001"
+
+
+@given(st.data())
+def test_any_changed_byte_is_noticed(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp("marks")
+    MarkBook.create(root).advance(RUN, Mark(2, 1))
+    path = root / "marks.json"
+    raw = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(raw)
+    with pytest.raises(FederationError) as refusal:
+        MarkBook.open(root)
+    assert refusal.value.code == "RNM-STATE-0001"
