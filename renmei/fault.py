@@ -28,9 +28,7 @@ _EXTRAS = {
 
 def usage(why: str, mend: str) -> FederationError:
     """Return the error of a command line that is not understood (exit 2)."""
-    return LocalFault(
-        "RNM-CONF-0001", what="the command was not understood", why=why, mend=mend
-    )
+    return LocalFault("RNM-CONF-0001", what="the command was not understood", why=why, mend=mend)
 
 
 def missing_part(error: ModuleNotFoundError) -> FederationError | None:
