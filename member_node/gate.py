@@ -8,7 +8,7 @@ passed on at all, for they would not be in the journal. A shell module.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import grpc
 
@@ -123,7 +123,7 @@ class GatedChannel(grpc.Channel):
         """Close the connection."""
         self.inner.close()
 
-    def __enter__(self) -> "GatedChannel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,71 @@
+"""Ballots: which proposals wait for this member's vote, and what its policy answers.
+
+Decides yes or no by the member's own policy and the layout that its own trainer found; without
+`auto_vote` it decides nothing, and a person votes at the node. Trusts the verified ledger alone. Pure.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audit.state import State
+from fedproto.governance.plan import RunPlan
+from fedproto.ids import Digest, MemberId
+from fedproto.statements import Choice, ProposalOpened, VoteCast
+from member_node.policy import Policy, refusals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenProposal:
+    """A proposal that this member has not answered."""
+
+    leaf: Digest
+    proposal: ProposalOpened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the node's own trainer found for a plan."""
+
+    layout_sha256: Digest
+    parameters: int
+    initial_adapter: Digest
+    dataset: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """An answer and the reasons against it; a yes has none."""
+
+    choice: Choice
+    reasons: tuple[str, ...]
+
+
+def differences(plan: RunPlan, found: Found) -> tuple[str, ...]:
+    """Return where a plan and the node's own trainer disagree."""
+    pairs = (
+        ("adapter layout", plan.layout_sha256, found.layout_sha256),
+        ("number of parameters", plan.parameters, found.parameters),
+        ("initial adapter", plan.initial_adapter, found.initial_adapter),
+    )
+    return tuple(
+        f"the {name} is {_short(said)} in the plan and {_short(own)} here"
+        for name, said, own in pairs
+        if said != own
+    )
+
+
+def decide(policy: Policy, plan: RunPlan, found: Found) -> Decision:
+    """Return the ballot that the policy makes of a plan."""
+    reasons = refusals(policy, plan) + differences(plan, found)
+    return Decision(choice=Choice.NO if reasons else Choice.YES, reasons=reasons)
+
+
+def vote(waiting: OpenProposal, choice: Choice) -> VoteCast:
+    """Return the act of voting, bound to one proposal and its plan."""
+    return VoteCast(
+        proposal=waiting.leaf, plan_sha256=waiting.proposal.plan_sha256, choice=choice
+    )
+
+
+def _short(value: Digest | int) -> str:
+    return str(value) if isinstance(value, int) else value[:16]

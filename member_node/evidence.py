@@ -1,0 +1,48 @@
+"""Evidence: what the coordinator sent when it broke the protocol, kept at the member.
+
+Decides nothing. Writes the offending bytes beside what was expected, so that the member can show them
+to the others. Holds only what came from the coordinator, never what this node would have answered.
+A shell module.
+"""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedproto import jcs
+from fedproto.durable import make_private_directory, write_atomic
+from fedproto.errors import PeerFault
+from fedproto.ids import sha256_hex
+from fedproto.jcs import Json
+
+DIRECTORY = "evidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceStore:
+    """Where a member keeps evidence."""
+
+    root: Path
+
+    def keep(
+        self, fault: PeerFault, received: bytes, authorisation: bytes, at: datetime.datetime
+    ) -> Path:
+        """Write one case and return its JSON file; the bytes lie beside it, as they came."""
+        directory = self.root / DIRECTORY
+        make_private_directory(directory)
+        stem = f"{at:%Y%m%dT%H%M%S%f}-{fault.code}"
+        write_atomic(directory / f"{stem}.received", received, mode=0o600)
+        write_atomic(directory / f"{stem}.authorisation", authorisation, mode=0o600)
+        case: Json = {
+            "v": 1,
+            "at": int(at.timestamp() * 1000),
+            "code": fault.code,
+            "peer": fault.peer,
+            "what": fault.what,
+            "why": fault.why,
+            "received_sha256": sha256_hex(received),
+            "authorisation_sha256": sha256_hex(authorisation),
+        }
+        path = directory / f"{stem}.json"
+        write_atomic(path, jcs.dumps(case), mode=0o600)
+        return path
