@@ -1,0 +1,59 @@
+"""The tokenizer: byte-level BPE trained on the base corpus alone, in Hugging Face format.
+
+Decides the vocabulary. Digits are single tokens; every text comes back byte for byte. Trains without
+randomness, so one corpus gives one vocabulary.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+
+from base_model import offline  # noqa: F401  # switches the hub off
+from fedproto.errors import LocalFault
+
+BOS, EOS, PAD = 0, 1, 2
+SPECIAL = ("<bos>", "<eos>", "<pad>")
+VOCABULARY = 4096
+FILE = "tokenizer.json"
+
+
+def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
+    """Train a tokenizer with a GPT-2 style pre-tokeniser."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load(directory: Path) -> Tokenizer:
+    """Read the tokenizer of a base model directory; raise RNM-MODEL-0003 if it has none."""
+    path = directory / FILE
+    if not path.is_file():
+        raise LocalFault(
+            "RNM-MODEL-0003",
+            what=f"no tokenizer in {directory}",
+            why=f"{FILE} is missing",
+            mend="fetch the base model again: the node does so by itself when a run starts",
+        )
+    return Tokenizer.from_file(str(path))
+
+
+def save(tokenizer: Tokenizer, directory: Path) -> None:
+    """Write the tokenizer so that `AutoTokenizer.from_pretrained` reads it without the hub."""
+    from transformers import PreTrainedTokenizerFast
+
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
+    )
+    wrapped.save_pretrained(directory)
