@@ -53,6 +53,13 @@ class Signed:
         """Return this message with its member's signature."""
         return dataclasses.replace(self, signature=key.sign(self.statement()))
 
+    def differs(self, **expected: bytes) -> str | None:
+        """Return the first of ctx, h1, h2, h3 that is not the one expected."""
+        for name, digest in expected.items():
+            if getattr(self, name) != digest:
+                return name
+        return None
+
     def verify(self, key: VerifyKey, blame: str) -> None:
         """Raise RNM-SECAGG-0001, naming `blame`, unless the member's signature verifies."""
         try:
@@ -116,8 +123,8 @@ def _fields(cls: Any) -> dict[str, Any]:
 
 
 def _to_protobuf(message: Any) -> Message:
-    values = {name: _plain(getattr(message, name)) for name in _fields(type(message))}
-    return _protobuf_class(type(message))(**values)
+    cls: Any = type(message)
+    return _protobuf_class(cls)(**{name: _plain(getattr(message, name)) for name in _fields(cls)})
 
 
 def _plain(value: Any) -> Any:
