@@ -37,7 +37,9 @@ def test_a_record_says_status_decision_and_cost(path: Path) -> None:
 
 def test_every_dependency_has_a_line_that_says_why() -> None:
     text = (FOLDER / "0010-dependencies.md").read_text()
-    rows = set(re.findall(r"^\| ([a-z][a-z0-9-]+) \| (?!extra)", text, re.MULTILINE)) - {"dependency"}
+    rows = set(re.findall(r"^\| ([a-z][a-z0-9-]+) \| (?!extra)", text, re.MULTILINE)) - {
+        "dependency"
+    }
     asked = {_name(d) for d in EXTRAS["dependencies"]}
     for extra, requirements in EXTRAS["optional-dependencies"].items():
         if extra != "dev":
