@@ -4,12 +4,15 @@ Decides yes or no by the member's own policy and the layout that its own trainer
 `auto_vote` it decides nothing, and a person votes at the node. Trusts the verified ledger alone. Pure.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from audit.state import State
+from audit.records import Proposal, State
+from fedproto.governance.charter import Charter
 from fedproto.governance.plan import RunPlan
+from fedproto.governance.rules import clause_for
+from fedproto.governance.tally import electorate
 from fedproto.ids import Digest, MemberId
+from fedproto.layout import FlatVector, vector_digest
 from fedproto.statements import Choice, ProposalOpened, VoteCast
 from member_node.policy import Policy, refusals
 
@@ -24,12 +27,17 @@ class OpenProposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the node's own trainer found for a plan."""
+    """What the node's own trainer found for a plan; `initial` is the adapter a run starts from."""
 
     layout_sha256: Digest
     parameters: int
-    initial_adapter: Digest
+    initial: FlatVector = field(repr=False)
     dataset: Digest
+
+    @property
+    def initial_adapter(self) -> Digest:
+        """The digest by which a plan names `initial`."""
+        return vector_digest(self.initial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,16 @@ class Decision:
 
     choice: Choice
     reasons: tuple[str, ...]
+
+
+def waiting(state: State, me: MemberId, now_ms: int) -> tuple[OpenProposal, ...]:
+    """Return the proposals that this member may vote on and has not."""
+    charter = state.charter
+    return tuple(
+        OpenProposal(leaf=Digest(leaf), proposal=proposal.opened.body)
+        for leaf, proposal in state.proposals.items()
+        if _is_waiting(proposal, charter, me, now_ms)
+    )
 
 
 def differences(plan: RunPlan, found: Found) -> tuple[str, ...]:
@@ -62,8 +80,18 @@ def decide(policy: Policy, plan: RunPlan, found: Found) -> Decision:
 
 def vote(waiting: OpenProposal, choice: Choice) -> VoteCast:
     """Return the act of voting, bound to one proposal and its plan."""
-    return VoteCast(
-        proposal=waiting.leaf, plan_sha256=waiting.proposal.plan_sha256, choice=choice
+    return VoteCast(proposal=waiting.leaf, plan_sha256=waiting.proposal.plan_sha256, choice=choice)
+
+
+def _is_waiting(proposal: Proposal, charter: Charter, me: MemberId, now_ms: int) -> bool:
+    opened = proposal.opened
+    return (
+        proposal.run is None
+        # A charter change ends what was open: nobody voted under the new rules.
+        and opened.charter == charter.digest
+        and now_ms < opened.body.closes_at
+        and me in electorate(charter, clause_for(charter, opened.body))
+        and all(vote.member != me for vote in proposal.votes)
     )
 
 

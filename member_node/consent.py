@@ -9,9 +9,9 @@ Implements the checks of secure aggregation 1.2 that a member makes itself: mode
 inconsistency, Pasquini et al. 2022), prev, cohort, thresholds, and the high-water mark.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from audit.records import Logged, Proposal, Round, State
 from fedproto.authorisation import (
     Authorisation,
     SignedAuthorisation,
@@ -20,10 +20,10 @@ from fedproto.authorisation import (
 )
 from fedproto.errors import LocalFault
 from fedproto.governance.charter import Charter, Role
-from fedproto.governance.rules import Ballot, check_mandate
+from fedproto.governance.rules import check_mandate
 from fedproto.identity import VerifyKey
-from fedproto.ids import Digest, KeyId, MemberId, RunId
-from fedproto.statements import Outcome, ProposalOpened, RoundClosed, RoundStarted, RunApproved
+from fedproto.ids import KeyId, MemberId, RunId
+from fedproto.statements import Outcome, RunApproved
 from member_node.ballot import Found, differences
 from member_node.marks import Mark, seen_before
 from member_node.policy import Policy, check_plan
@@ -31,18 +31,17 @@ from member_node.policy import Policy, check_plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounds:
-    """What the verified ledger says of one run; the only ground that consent stands on."""
+    """What the verified ledger says of one run; the only ground that consent stands on.
+
+    `charter` is the one in force, `voted_under` the one that the mandate was voted under.
+    """
 
     charter: Charter
-    mandate_leaf: Digest
-    mandate: RunApproved
-    proposal: ProposalOpened
-    ballots: Mapping[MemberId, Ballot]
-    started: tuple[RoundStarted, ...]
-    closed: tuple[tuple[Digest, RoundClosed], ...]
-    own_receipts: tuple[Mark, ...]
+    voted_under: Charter
+    mandate: Logged[RunApproved]
+    proposal: Proposal
+    attempts: tuple[Round, ...]
     base_approved: bool
-    stopped: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +60,28 @@ class Consent:
     authorisation: SignedAuthorisation
     mandate: RunApproved
     mark: Mark
-    first: bool
 
     @property
-    def round_(self) -> Authorisation:
-        """The content that was consented to."""
+    def content(self) -> Authorisation:
+        """What was consented to."""
         return self.authorisation.content
+
+
+def grounds_of(state: State, run: RunId) -> Grounds | None:
+    """Look a run up in the verified ledger; nothing if it has no mandate there."""
+    found = state.runs.get(run)
+    proposal = state.proposal(found.mandate.body.proposal) if found else None
+    if found is None or proposal is None:
+        return None
+    base = found.mandate.body.plan.base_manifest_sha256
+    return Grounds(
+        charter=state.charter,
+        voted_under=state.charter_at(found.mandate.index),
+        mandate=found.mandate,
+        proposal=proposal,
+        attempts=found.rounds,
+        base_approved=state.base_model(base) is not None,
+    )
 
 
 def authenticate(raw: bytes, charter: Charter) -> SignedAuthorisation:
@@ -83,6 +98,13 @@ def authenticate(raw: bytes, charter: Charter) -> SignedAuthorisation:
         raise _forged(fault.why) from None
 
 
+def is_recorded(authorisation: SignedAuthorisation, state: State) -> bool:
+    """Say whether the verified ledger cites this authorisation; for waiting, not for consent."""
+    attempts = state.rounds(authorisation.content.run)
+    digest = authorisation.digest
+    return any(attempt.started.body.authorisation_sha256 == digest for attempt in attempts)
+
+
 def check(
     authorisation: SignedAuthorisation, grounds: Grounds | None, site: Site, now_ms: int
 ) -> Consent:
@@ -96,20 +118,16 @@ def check(
     round_ = authorisation.content
     if grounds is None:
         raise _uncovered(round_.run, "the verified ledger has no mandate for this run")
+    mandate = grounds.mandate.body
     _check_mandate(round_, grounds, site.me)
-    _check_term(round_, grounds.mandate, now_ms)
+    _check_term(round_, mandate, now_ms)
     _check_parameters(round_, grounds)
     _check_position(round_, grounds)
-    _check_entry(authorisation, grounds)
+    _check_entry(authorisation, grounds.attempts)
     mark = Mark(round_.round, round_.attempt)
-    _check_mark(round_.run, mark, grounds, site.last)
-    check_plan(site.policy, grounds.mandate.plan)
-    return Consent(
-        authorisation=authorisation,
-        mandate=grounds.mandate,
-        mark=mark,
-        first=round_.model_in == grounds.mandate.plan.initial_adapter,
-    )
+    _check_mark(round_.run, mark, grounds.attempts, site)
+    check_plan(site.policy, mandate.plan)
+    return Consent(authorisation=authorisation, mandate=mandate, mark=mark)
 
 
 def check_model(consent: Consent, found: Found) -> None:
@@ -120,18 +138,19 @@ def check_model(consent: Consent, found: Found) -> None:
 
 
 def _check_mandate(round_: Authorisation, grounds: Grounds, me: MemberId) -> None:
-    mandate, run = grounds.mandate, round_.run
-    if round_.mandate != grounds.mandate_leaf or run != mandate.run:
+    mandate, run = grounds.mandate.body, round_.run
+    if round_.mandate != grounds.mandate.leaf or run != mandate.run:
         raise _uncovered(run, "it cites another entry than the mandate in the ledger")
+    proposal = grounds.proposal
+    if proposal.opened.leaf != mandate.proposal:
+        raise _uncovered(run, "its mandate cites another proposal")
     try:
         # The ledger's own rules counted these votes before; a node counts them again.
-        check_mandate(grounds.charter, mandate, grounds.proposal, grounds.ballots)
+        check_mandate(grounds.voted_under, mandate, proposal.opened.body, proposal.ballots)
     except LocalFault as fault:
         raise _uncovered(run, fault.why) from None
     if not grounds.base_approved:
         raise _uncovered(run, "the base model that it starts from is not approved in the ledger")
-    if grounds.stopped:
-        raise _uncovered(run, "the run has ended")
     if me not in mandate.members:
         raise _uncovered(run, f"{me} is not among the members of the mandate")
 
@@ -145,7 +164,7 @@ def _check_term(round_: Authorisation, mandate: RunApproved, now_ms: int) -> Non
 
 def _check_parameters(round_: Authorisation, grounds: Grounds) -> None:
     """Compare each field that the plan fixes; what the members voted for is what they get."""
-    mandate, charter = grounds.mandate, grounds.charter
+    mandate, charter = grounds.mandate.body, grounds.charter
     plan = mandate.plan
     cohort = len(mandate.members)
     pairs = (
@@ -173,11 +192,12 @@ def _check_parameters(round_: Authorisation, grounds: Grounds) -> None:
 
 def _check_position(round_: Authorisation, grounds: Grounds) -> None:
     """The round must be the next one of the run, from the adapter that the last one led to."""
-    aggregated = [r for _, r in grounds.closed if r.outcome is Outcome.AGGREGATED]
-    prev = grounds.closed[-1][0] if grounds.closed else grounds.mandate_leaf
-    number = aggregated[-1].round + 1 if aggregated else 1
-    initial = grounds.mandate.plan.initial_adapter
-    model_in = aggregated[-1].model_out if aggregated else initial
+    records = [attempt.closed for attempt in grounds.attempts if attempt.closed]
+    aggregated = [record.body for record in records if record.body.outcome is Outcome.AGGREGATED]
+    prev = records[-1].leaf if records else grounds.mandate.leaf
+    number = len(aggregated) + 1
+    plan = grounds.mandate.body.plan
+    model_in = aggregated[-1].model_out if aggregated else plan.initial_adapter
     if round_.round != number:
         raise _forged(f"round {round_.round} does not follow: the ledger is at round {number}")
     if round_.prev != prev:
@@ -186,20 +206,28 @@ def _check_position(round_: Authorisation, grounds: Grounds) -> None:
         raise _other_model("model_in is not the adapter that the ledger's last round led to")
 
 
-def _check_entry(authorisation: SignedAuthorisation, grounds: Grounds) -> None:
+def _check_entry(authorisation: SignedAuthorisation, attempts: tuple[Round, ...]) -> None:
     """The attempt must be in the ledger: all members see one and the same authorisation."""
     round_ = authorisation.content
-    attempts = [s for s in grounds.started if s.round == round_.round]
     latest = attempts[-1] if attempts else None
-    if latest is None or latest.authorisation_sha256 != authorisation.digest:
+    if latest is None or latest.started.body.authorisation_sha256 != authorisation.digest:
         raise _uncovered(round_.run, "the ledger's latest round.started entry is not of it")
-    said = (latest.run, latest.attempt, latest.model_in, latest.invited)
-    if said != (round_.run, round_.attempt, round_.model_in, round_.members):
+    if latest.closed is not None:
+        raise _uncovered(round_.run, "the ledger has the attempt as closed already")
+    started = latest.started.body
+    said = (started.run, started.round, started.attempt, started.model_in, started.invited)
+    if said != (round_.run, round_.round, round_.attempt, round_.model_in, round_.members):
         raise _forged("the ledger's round.started entry says otherwise")
 
 
-def _check_mark(run: RunId, mark: Mark, grounds: Grounds, last: Mark) -> None:
-    if any(receipt > last for receipt in grounds.own_receipts):
+def _check_mark(run: RunId, mark: Mark, attempts: tuple[Round, ...], site: Site) -> None:
+    receipts = [
+        Mark(receipt.body.round, receipt.body.attempt)
+        for attempt in attempts
+        for receipt in attempt.receipts
+        if receipt.member == site.me
+    ]
+    if any(receipt > site.last for receipt in receipts):
         raise LocalFault(
             "RNM-STATE-0001",
             what="this node takes no part",
@@ -208,8 +236,8 @@ def _check_mark(run: RunId, mark: Mark, grounds: Grounds, last: Mark) -> None:
             mend="find out who restored an old copy of the node's directory; this run is over "
             "for the node",
         )
-    if mark <= last:
-        raise seen_before(run, mark, last)
+    if mark <= site.last:
+        raise seen_before(run, mark, site.last)
 
 
 def _refusal(code: str, why: str, mend: str, run: str = "") -> LocalFault:

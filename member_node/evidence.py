@@ -14,6 +14,7 @@ from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import PeerFault
 from fedproto.ids import sha256_hex
 from fedproto.jcs import Json
+from fedproto.secagg.faults import Equivocation
 
 DIRECTORY = "evidence"
 
@@ -33,6 +34,10 @@ class EvidenceStore:
         stem = f"{at:%Y%m%dT%H%M%S%f}-{fault.code}"
         write_atomic(directory / f"{stem}.received", received, mode=0o600)
         write_atomic(directory / f"{stem}.authorisation", authorisation, mode=0o600)
+        # Both of two lists that contradict each other: either alone would prove nothing.
+        signed = fault.evidence if isinstance(fault, Equivocation) else ()
+        for number, message in enumerate(signed):
+            write_atomic(directory / f"{stem}.signed-{number}", message, mode=0o600)
         case: Json = {
             "v": 1,
             "at": int(at.timestamp() * 1000),
@@ -42,6 +47,7 @@ class EvidenceStore:
             "why": fault.why,
             "received_sha256": sha256_hex(received),
             "authorisation_sha256": sha256_hex(authorisation),
+            "signed_sha256": [sha256_hex(message) for message in signed],
         }
         path = directory / f"{stem}.json"
         write_atomic(path, jcs.dumps(case), mode=0o600)

@@ -6,12 +6,13 @@ consent and ballots use. A shell module.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import grpc
 
 from audit.mirror import Mirror
-from audit.state import State
+from audit.records import State
 from fedproto.errors import LocalFault
 from fedproto.statements import Head
 from fedproto.transport import from_rpc_error
@@ -20,6 +21,9 @@ from fedproto.v1.ledger_pb2 import GetCheckpointRequest, GetEntriesRequest
 from member_node.gate import GatedChannel
 
 _GRACE_S = 10.0
+_WAIT_S = 5.0
+# What a coordinator answers when nothing larger was cosigned in time.
+_NO_NEWS = ("RNM-LEDGER-0006", "RNM-ROUND-0002")
 
 
 class LedgerClient:
@@ -49,20 +53,22 @@ class LedgerClient:
             LocalFault: RNM-LEDGER-* what came does not verify; RNM-TLS-* nothing came.
         """
         request = GetCheckpointRequest(min_size=min_size, timeout_ms=int(timeout_s * 1000))
-        with self._lock:
-            try:
-                note = self._stub.GetCheckpoint(request, timeout=timeout_s + _GRACE_S).note
+        try:
+            # Outside the lock: one thread that waits for news must not keep the others from reading.
+            note = self._stub.GetCheckpoint(request, timeout=timeout_s + _GRACE_S).note
+            with self._lock:
+                if _size(note) < self._mirror.head.size:
+                    return self._mirror.state
                 return self._mirror.update(note, self._entries(note))
-            except grpc.RpcError as error:
-                raise from_rpc_error(error, self._to) from None
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._to) from None
 
-    def wait_for(
-        self, reached: Callable[[State], bool], *, until: float, clock: Callable[[], float]
-    ) -> State:
-        """Sync until the ledger says so; raise RNM-CONSENT-0001 once `clock` passes `until`."""
+    def wait_for(self, reached: Callable[[State], bool], *, patience_s: float) -> State:
+        """Sync until the ledger says so; raise RNM-CONSENT-0001 when patience ends."""
+        until = time.monotonic() + patience_s
         state = self.state
         while not reached(state):
-            left = until - clock()
+            left = until - time.monotonic()
             if left <= 0:
                 raise LocalFault(
                     "RNM-CONSENT-0001",
@@ -70,9 +76,17 @@ class LedgerClient:
                     why="the ledger that this node verified has no entry of it",
                     mend="see whether enough witnesses cosign; the coordinator then tries again",
                 )
-            # The next entry publishes a larger checkpoint; waiting for it spares polling.
-            state = self.sync(min_size=self.head.size + 1, timeout_s=min(left, 5.0))
+            state = self._wait_for_more(min(left, _WAIT_S))
         return state
+
+    def _wait_for_more(self, timeout_s: float) -> State:
+        """Wait until a larger ledger is published; an unchanged one is no error."""
+        try:
+            return self.sync(min_size=self.head.size + 1, timeout_s=timeout_s)
+        except LocalFault as fault:
+            if fault.code not in _NO_NEWS:
+                raise
+            return self.state
 
     def _entries(self, note: bytes) -> Iterator[bytes]:
         """Yield the leaves between what is here and what `note` covers, in order."""
