@@ -168,6 +168,7 @@ class SecAggClient:
         """Phase 1: check every key of U1, then deal this member's secrets to U1."""
         with self._once(_Phase.SHARE):
             keys = decode(KeyList, key_list, peer=COORDINATOR).keys
+            self._require_transcript(keys)
             self._require_set(keys, self._members, "key list")
             self._require_keys(keys)
             self._listed = {item.member: item for item in keys}
@@ -198,8 +199,8 @@ class SecAggClient:
             vector = quantise(delta, weight, self._params, rounding_seed)
             dealt = decode(ShareList, share_list, peer=COORDINATOR).dealt
             headers = [item.header for item in dealt]
-            self._require_set(headers, tuple(self._listed), "share list")
             self._require_transcript(headers, h1=self._h1)
+            self._require_set(headers, tuple(self._listed), "share list")
             for item in dealt:
                 self._held[item.member] = self._open(item)
             self._dealt = tuple(item.member for item in dealt)
@@ -225,8 +226,8 @@ class SecAggClient:
         """Phase 3: check U3 and sign it; this member confirms no other set, ever."""
         with self._once(_Phase.CONFIRM):
             headers = decode(SurvivorList, survivor_list, peer=COORDINATOR).headers
-            self._require_set(headers, self._dealt, "survivor list")
             self._require_transcript(headers, h1=self._h1, h2=self._h2)
+            self._require_set(headers, self._dealt, "survivor list")
             self._survivors = tuple(header.member for header in headers)
             self._h3 = survivor_list_digest(self._ctx, self._h2, headers)
             message = Confirm(
@@ -239,8 +240,8 @@ class SecAggClient:
         """Phase 4: given T confirmations of one U3, return one share of each member; then forget."""
         with self._once(_Phase.REVEAL):
             confirms = decode(Confirmations, confirmations, peer=COORDINATOR).confirms
-            self._require_members(confirms, self._survivors, "list of confirmations")
             self._require_transcript(confirms, h1=self._h1, h2=self._h2, h3=self._h3)
+            self._require_members(confirms, self._survivors, "list of confirmations")
             # Which of the two shares is due follows from U3 alone, so both never leave.
             dropped = [name for name in self._dealt if name not in self._survivors]
             message = Reveal(
@@ -298,6 +299,8 @@ class SecAggClient:
     def _require_transcript(self, items: Sequence[Signed], **expected: bytes) -> None:
         """Blame the coordinator: it had to check what it relays, and showed its author another list."""
         for item in items:
+            if item.member not in self._members:
+                raise not_genuine(COORDINATOR, "it relayed a message of nobody in the attempt")
             item.verify(self._roster[item.member], COORDINATOR)
             if item.ctx != self._ctx:
                 raise not_genuine(COORDINATOR, f"a message of {item.member} is of another attempt")
@@ -308,7 +311,6 @@ class SecAggClient:
                 )
 
     def _require_keys(self, keys: Sequence[Advertise]) -> None:
-        self._require_transcript(keys)
         raw = [key for item in keys for key in item.raw_keys]
         if len(set(raw)) != len(raw):
             raise not_genuine(COORDINATOR, "its key list holds one key twice")
