@@ -76,10 +76,10 @@ class LedgerClient:
                     why="the ledger that this node verified has no entry of it",
                     mend="see whether enough witnesses cosign; the coordinator then tries again",
                 )
-            state = self._wait_for_more(min(left, _WAIT_S))
+            state = self.wait_for_more(min(left, _WAIT_S))
         return state
 
-    def _wait_for_more(self, timeout_s: float) -> State:
+    def wait_for_more(self, timeout_s: float) -> State:
         """Wait until a larger ledger is published; an unchanged one is no error."""
         try:
             return self.sync(min_size=self.head.size + 1, timeout_s=timeout_s)

@@ -59,6 +59,7 @@ def plan(**change: object) -> RunPlan:
     fields: dict[str, object] = {
         "purpose": "domain-adaptation",
         "base_manifest_sha256": sha256_hex(b"base"),
+        "initial_adapter": sha256_hex(b"initial"),
         "layout_sha256": sha256_hex(b"layout"),
         "parameters": 100,
         "lora": Lora(rank=4, alpha=8, targets=("k", "q")),

@@ -13,7 +13,7 @@ from member_node import policy as policies
 from member_node.policy import DatasetTerms, Policy
 
 PLAN = RunPlan(
-    **{name: Digest("e" * 64) for name in ("initial_adapter",) if name in RunPlan.__annotations__},
+    initial_adapter=Digest("e" * 64),
     purpose="domain-adaptation",
     base_manifest_sha256=Digest("a" * 64),
     layout_sha256=Digest("b" * 64),

@@ -71,10 +71,15 @@ class Aggregation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """What a proposal puts to the vote and a mandate authorises."""
+    """What a proposal puts to the vote and a mandate authorises.
+
+    `initial_adapter` is the digest of the global adapter that round 1 starts from; each member's own
+    trainer makes it from the seed and compares.
+    """
 
     purpose: str
     base_manifest_sha256: Digest
+    initial_adapter: Digest
     layout_sha256: Digest
     parameters: int
     lora: Lora
@@ -85,8 +90,9 @@ class RunPlan:
     phase_timeout_s: int
 
     def __post_init__(self) -> None:
-        if not is_digest(self.base_manifest_sha256) or not is_digest(self.layout_sha256):
-            raise ValueError("the base model and the layout are named by digest")
+        named = (self.base_manifest_sha256, self.initial_adapter, self.layout_sha256)
+        if not all(is_digest(digest) for digest in named):
+            raise ValueError("the base model, the adapter and the layout are named by digest")
         if list(self.members) != sorted(set(self.members)):
             raise ValueError("members must be sorted and stand once")
         if not all(is_member_id(member) for member in self.members):
