@@ -31,9 +31,9 @@ MODULES = ("renmei.builtin", "federation.cli", "member_node.cli", "audit.cli", "
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-# Nothing calls out: what Flower and the model hub would send of their own accord is off in every
-# process that this command starts.
-_QUIET = {
+# Nothing calls out: what Flower and the model hub would send of their own accord is off in this and
+# in every process that this command starts.
+_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -41,6 +41,8 @@ _QUIET = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    # TLS 1.3 only; gRPC reads this while it is imported (fedproto.transport says why).
+    "GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES256-GCM-SHA384",
 }
 _GLOBAL = {
     "en": "everywhere: --json (envelope on stdout)  --lang ja|en  --trace FILE (spans, local file)",
@@ -179,7 +181,7 @@ def _fail(console: Terminal, command: str, error: BaseException) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    os.environ.update(_QUIET)
+    os.environ.update(_ENVIRONMENT)
     words = sys.argv[1:] if argv is None else argv
     given = Globals(as_json="--json" in words)
     command: list[str] = []

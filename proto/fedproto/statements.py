@@ -324,16 +324,24 @@ def event_from_json(payload: Json) -> Event:
             mend="upgrade Renmei; an entry that is not understood is never ignored",
         )
     body: Body = from_json(body_class, payload["body"], common.type)
-    return Event(
-        log=common.log,
-        id=common.id,
-        at=common.at,
-        actor=common.actor,
-        charter=common.charter,
-        head=common.head,
-        trace=common.trace,
-        body=body,
-    )
+    try:
+        return Event(
+            log=common.log,
+            id=common.id,
+            at=common.at,
+            actor=common.actor,
+            charter=common.charter,
+            head=common.head,
+            trace=common.trace,
+            body=body,
+        )
+    except ValueError as error:
+        raise LocalFault(
+            "RNM-FORM-0002",
+            what="a ledger entry was refused",
+            why=str(error),
+            mend="both sides need versions of Renmei that speak the same format",
+        ) from None
 
 
 def seal_event(event: Event, keys: tuple[SigningKey, ...]) -> bytes:

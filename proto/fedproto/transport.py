@@ -6,12 +6,11 @@ certificate's SPIFFE URI. An error crosses the wire as its code, what, why and m
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import grpc
 
 from fedproto.durable import read_private
 from fedproto.errors import CODES, Exit, FederationError, LocalFault
@@ -19,8 +18,21 @@ from fedproto.ids import MemberId
 from fedproto.pki import check_term, load_key, parse_identity
 
 # gRPC for Python cannot ask for TLS 1.3 (grpc/grpc#37305). With an ECDSA certificate this cipher list
-# leaves TLS 1.2 no usable suite, so only 1.3 can be negotiated. Read when gRPC first opens TLS.
-os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"
+# leaves TLS 1.2 no usable suite, so only 1.3 can be negotiated. gRPC reads it while it is imported:
+# a process that imported gRPC before would speak TLS 1.2 as well, and is refused.
+_SUITES = "ECDHE-RSA-AES256-GCM-SHA384"
+if os.environ.get("GRPC_SSL_CIPHER_SUITES") != _SUITES:
+    if "grpc" in sys.modules:
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what="the channel was not set up",
+            why="gRPC was loaded before it could be told to speak TLS 1.3 only",
+            mend=f"set GRPC_SSL_CIPHER_SUITES={_SUITES} where the process starts, or start it with "
+            "`renmei`",
+        )
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = _SUITES
+
+import grpc  # noqa: E402  # see above
 
 MAX_MESSAGE = 8 << 20
 _ERROR_KEY = "renmei-error-bin"
