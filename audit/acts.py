@@ -178,21 +178,22 @@ def start_round(state: State, act: Logged[RoundStarted]) -> State:
 
 
 def _check_order(run: Run, body: RoundStarted) -> None:
-    expected = (1, 1)
+    expected, model_in = (1, 1), run.mandate.body.plan.initial_adapter
     if run.last is not None:
         last, closed = run.last.started.body, run.last.closed
         if closed is None:
             raise refuse(f"round {last.round} attempt {last.attempt} is still open", _AGAIN)
         aborted = closed.body.outcome is Outcome.ABORTED
         expected = (last.round, last.attempt + 1) if aborted else (last.round + 1, 1)
-        if body.model_in != closed.body.model_out:
-            raise refuse("the round does not start from the adapter that the last one led to")
+        model_in = closed.body.model_out
     if (body.round, body.attempt) != expected:
         raise refuse(
             f"round {body.round} attempt {body.attempt} is not next; "
             f"next is round {expected[0]} attempt {expected[1]}",
             _AGAIN if (body.round, body.attempt) < expected else "RNM-GOV-0001",
         )
+    if body.model_in != model_in:
+        raise refuse(f"the round does not start from the adapter that is due, {model_in[:16]}")
 
 
 def sign_participation(state: State, act: Logged[ParticipationSigned]) -> State:

@@ -149,7 +149,7 @@ def verify_consistency(
     if old in {0, size}:
         if proof:
             raise unverified(what, "between these sizes a proof has no hashes")
-        if old_root != (EMPTY_ROOT if old == 0 else root):
+        if (old == 0 and old_root != EMPTY_ROOT) or (old == size and old_root != root):
             raise unverified(what, "two roots for one size")
         return
     if not proof:

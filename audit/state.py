@@ -6,7 +6,7 @@ sees a clock: an event's `at` is its signer's claim. Pure.
 """
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from audit import acts, merkle
 from audit.records import EMPTY, Logged, Proposal, Round, Run, State, size_key
@@ -162,6 +162,8 @@ def _admit(state: State, leaf: Digest, signed: SignedEvent) -> State:
             admitted = acts.sign_participation(state, _logged(state, leaf, event, body))
         case RoundClosed():
             admitted = acts.close_round(state, _logged(state, leaf, event, body))
+        case _:
+            assert_never(body)
     return admitted
 
 

@@ -80,24 +80,23 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
-def decode_bundle(data: bytes, *, first: int, width: int) -> list[bytes]:
-    """Split a bundle of exactly `width` entries.
+def decode_bundle(data: bytes, *, first: int, width: int) -> Iterator[bytes]:
+    """Yield the entries of a bundle of exactly `width`.
 
     Raises:
         LocalFault: RNM-LEDGER-0003 naming the first entry that is cut, or the last if bytes follow it.
     """
-    entries, offset = [], 0
+    offset = 0
     for index in range(first, first + width):
         if offset + 2 > len(data):
             raise changed_entry(index, "its bundle ends before it")
         end = offset + 2 + int.from_bytes(data[offset : offset + 2], "big")
         if end > len(data):
             raise changed_entry(index, "its bundle ends within it")
-        entries.append(data[offset + 2 : end])
+        yield data[offset + 2 : end]
         offset = end
     if offset != len(data):
         raise changed_entry(first + width - 1, "bytes follow it in its bundle")
-    return entries
 
 
 def tile_root(tile: bytes) -> bytes:

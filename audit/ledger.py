@@ -1,0 +1,395 @@
+"""The coordinator's ledger: admission under the charter, durable order, cosigned checkpoints.
+
+Decides with `apply` what is admitted. Trusts its own log key; never its database: at opening every
+entry is hashed up to the signed root and replayed. A shell: threads, files, one lock on its directory.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from audit import bundle, checkpoint, merkle, tiles
+from audit.checkpoint import TreeHead
+from audit.directory_lock import DirectoryLock
+from audit.faults import unverified
+from audit.note import Note, NoteSigner, merge, parse, parse_lines
+from audit.policy import Cosignature, policy_of
+from audit.publication import Content, Publisher
+from audit.records import EMPTY, State
+from audit.replay import advance
+from audit.sequencer import Appended, Columns, Job, Sequencer
+from audit.state import Rejected, apply, open_next
+from audit.store import Head, Store
+from audit.tree_check import check_tree
+from fedproto.durable import make_private_directory
+from fedproto.errors import LocalFault
+from fedproto.governance.rules import refuse
+from fedproto.ids import Digest
+from fedproto.party import now_ms
+from fedproto.statements import Event, SignedEvent, leaf_id
+
+__all__ = ["Appended", "Ledger"]
+
+_DATABASE = "ledger.db"
+_PUBLIC = "public"
+
+
+class CharterJudge:
+    """Admits an act if it follows under the charter in force."""
+
+    def find(self, state: State, leaf_hash: Digest) -> int | None:
+        """Return where a leaf stands already."""
+        return state.leaves.get(leaf_hash)
+
+    def admit(self, state: State, job: Job) -> tuple[State, Columns]:
+        """Apply an act; its signatures were verified before it was queued."""
+        signed = job.signed
+        # The charter may have changed while the act waited, and with it who may sign.
+        if signed is None or job.charter != _in_force(state):
+            signed = open_next(state, job.leaf)
+        result = apply(state, job.leaf_hash, signed)
+        if isinstance(result, Rejected):
+            raise refuse(result.why, result.code)
+        return result, _columns(signed.event)
+
+    def root(self, state: State) -> Digest | None:
+        """Return the state's own root."""
+        return state.root
+
+
+@dataclass(frozen=True, slots=True)
+class _Cosigned:
+    """The newest note that carries the quorum."""
+
+    size: int
+    note: bytes
+
+
+class Ledger:
+    """A log and the state that follows from it. Thread-safe."""
+
+    def __init__(
+        self,
+        directory: Path,
+        store: Store,
+        lock: DirectoryLock,
+        sequencer: Sequencer[State],
+    ) -> None:
+        """Use `create` or `open`."""
+        self._store, self._lock, self._sequencer = store, lock, sequencer
+        self._cosigning = threading.Lock()
+        self._publisher = Publisher(directory / _PUBLIC)
+        self._cosigned = self._newest_cosigned()
+        self._publish()
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        *,
+        log_key: NoteSigner,
+        genesis_leaf: bytes,
+        clock: Callable[[], int] = now_ms,
+    ) -> Self:
+        """Start a log with its first charter; raise RNM-CONF-0001 if one is here already."""
+        state, _ = advance(EMPTY, genesis_leaf)
+        if state.charter.log_vkey != log_key.vkey:
+            raise _wrong_key(directory)
+        make_private_directory(directory)
+        ledger = cls._start(directory, log_key, clock, founding=True)
+        try:
+            ledger.append(genesis_leaf)
+        except LocalFault:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, log_key: NoteSigner, clock: Callable[[], int] = now_ms
+    ) -> Self:
+        """Open a log, verifying every entry.
+
+        Raises:
+            LocalFault: RNM-LEDGER-0005 in use; RNM-LEDGER-0001 or -0003 it does not verify;
+                RNM-CONF-0001 there is none, or the log key is another.
+        """
+        if not (directory / _DATABASE).is_file():
+            raise LocalFault(
+                "RNM-CONF-0001",
+                what=f"no ledger was opened in {directory}",
+                why=f"there is no {_DATABASE}",
+                mend="check the directory; a new consortium's ledger is made at its founding",
+            )
+        return cls._start(directory, log_key, clock, founding=False)
+
+    @classmethod
+    def _start(
+        cls, directory: Path, log_key: NoteSigner, clock: Callable[[], int], *, founding: bool
+    ) -> Self:
+        lock = DirectoryLock(directory)
+        lock.take()
+        store: Store | None = None
+        try:
+            store = Store(directory / _DATABASE)
+            head = _head(directory, store, log_key, founding=founding)
+            edge, state = _load(store, head, log_key)
+            sequencer = Sequencer(
+                store,
+                log_key,
+                CharterJudge(),
+                head=store.take_over(head),
+                edge=edge,
+                state=state,
+                clock=clock,
+            )
+        except LocalFault:
+            if store is not None:
+                store.close()
+            lock.release()
+            raise
+        return cls(directory, store, lock, sequencer)
+
+    def close(self) -> None:
+        """Write and publish what waits, then let the directory go."""
+        self._sequencer.close()
+        self._publisher.close()
+        self._store.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def state(self) -> State:
+        """The state that follows from every durable entry."""
+        return self._sequencer.state
+
+    @property
+    def head(self) -> TreeHead:
+        """The newest durable tree head."""
+        return self._sequencer.head
+
+    @property
+    def publish_fault(self) -> LocalFault | None:
+        """Why the published files lag behind, if they do; entries are durable all the same."""
+        return self._publisher.fault
+
+    def append(self, leaf: bytes) -> Appended:
+        """Admit an act and wait until it is durable; the same leaf again has the same index.
+
+        Raises:
+            LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
+        """
+        state, digest = self.state, leaf_id(leaf)
+        known = state.leaves.get(digest)
+        if known is not None:
+            return Appended(known, digest, state.size)
+        signed: SignedEvent | None = None
+        if len(leaf) <= tiles.MAX_ENTRY:
+            signed = open_next(state, leaf)
+        job = Job(leaf=leaf, leaf_hash=digest, signed=signed, charter=_in_force(state))
+        return self._sequencer.append(job)
+
+    def entries(self, start: int, end: int) -> list[bytes]:
+        """Return the leaves [start, end); raise RNM-FORM-0002 beyond the end."""
+        if not 0 <= start <= end <= self.head.size:
+            raise _out_of_range(f"entries {start} to {end}", self.head.size)
+        return self._store.entries(start, end)
+
+    def find_entries(self, *, kind: str = "", actor: str = "", run: str = "") -> list[int]:
+        """Return the indices of entries by event type, actor and run."""
+        return self._store.find_entries(kind=kind, actor=actor, run=run)
+
+    def prove_inclusion(self, index: int, size: int) -> list[bytes]:
+        """Return the inclusion proof of an entry in the tree of a size; RNM-FORM-0002 beyond it."""
+        if not 0 <= index < size <= self.head.size:
+            raise _out_of_range(f"entry {index} at size {size}", self.head.size)
+        return merkle.prove_inclusion(tiles.node_reader(self._store.tile), index, size)
+
+    def prove_consistency(self, old: int, size: int) -> list[bytes]:
+        """Return the proof that the tree of `size` extends that of `old`; RNM-FORM-0002 beyond it."""
+        if not 0 <= old <= size <= self.head.size:
+            raise _out_of_range(f"sizes {old} and {size}", self.head.size)
+        return merkle.prove_consistency(tiles.node_reader(self._store.tile), old, size)
+
+    def checkpoint(self, min_size: int = 0) -> bytes | None:
+        """Return the newest note with the witness quorum, if it is of at least `min_size`."""
+        cosigned = self._cosigned
+        return cosigned.note if cosigned is not None and cosigned.size >= min_size else None
+
+    def signed_checkpoint(self) -> bytes:
+        """Return the newest note that the log signed, for its witnesses."""
+        note = self._store.checkpoint(self.head.size)
+        if note is None:
+            raise unverified("the ledger was refused", "the checkpoint of its head is missing")
+        return note
+
+    def add_cosignatures(self, size: int, lines: bytes) -> tuple[Cosignature, ...]:
+        """Verify and keep what witnesses answered for the checkpoint of a size.
+
+        Raises:
+            LocalFault: RNM-LEDGER-0001 a line is not by a witness of the charter, or does not verify.
+        """
+        note = self._store.checkpoint(size)
+        if note is None:
+            raise unverified("cosignatures were refused", f"no checkpoint has size {size}")
+        policy = policy_of(self.state.charter_at(size))
+        offered = Note(parse(note).text, parse_lines(lines))
+        verified = policy.cosignatures(offered)
+        if len(verified) != len(offered.lines):
+            raise unverified("cosignatures were refused", "a line is not by a witness of this log")
+        with self._cosigning:
+            self._store.add_cosignatures([_cosignature_row(size, item) for item in verified])
+            cosigned = self._read_cosigned(size)
+            if cosigned and (self._cosigned is None or size >= self._cosigned.size):
+                self._cosigned = cosigned
+                self._publish()
+        return verified
+
+    def export(self, path: Path) -> None:
+        """Write the bundle of the newest cosigned checkpoint; raise RNM-LEDGER-0006 without one."""
+        cosigned = self._cosigned
+        if cosigned is None:
+            raise LocalFault(
+                "RNM-LEDGER-0006",
+                what="no bundle was written",
+                why="no checkpoint carries the witness quorum yet",
+                mend="have more members' nodes running, then export again",
+            )
+        policy = policy_of(self.state.charter_at(cosigned.size))
+        entries = self._store.entries(0, cosigned.size)
+        bundle.write(path, note=cosigned.note, entries=entries, policy=policy)
+
+    def _publish(self) -> None:
+        if self._cosigned is not None:
+            self._publisher.request(
+                Content(
+                    size=self._cosigned.size,
+                    note=self._cosigned.note,
+                    entries=self._store.entries,
+                    tile=self._store.tile,
+                )
+            )
+
+    def _newest_cosigned(self) -> _Cosigned | None:
+        found = (self._read_cosigned(size) for size in self._store.cosigned_sizes())
+        return next((cosigned for cosigned in found if cosigned), None)
+
+    def _read_cosigned(self, size: int) -> _Cosigned | None:
+        """Return the checkpoint of a size with its cosignatures, if they reach the quorum."""
+        note = self._store.checkpoint(size)
+        stored = self._store.cosignatures(size)
+        if note is None or not stored:
+            return None
+        signed = parse(note)
+        lines = merge((*signed.lines, *parse_lines(b"".join(stored))))
+        policy = policy_of(self.state.charter_at(size))
+        full = Note(signed.text, lines)
+        if len(policy.cosignatures(full)) < policy.quorum:
+            return None
+        return _Cosigned(size, full.encode())
+
+
+def _head(directory: Path, store: Store, log_key: NoteSigner, *, founding: bool) -> Head:
+    head = store.head()
+    if head is None:
+        head = Head(
+            origin=log_key.name,
+            log_vkey=log_key.vkey,
+            size=0,
+            root=merkle.EMPTY_ROOT,
+            epoch=0,
+        )
+        store.start(head)
+    if (head.origin, head.log_vkey) != (log_key.name, log_key.vkey):
+        raise _wrong_key(directory)
+    if not founding and not head.size:
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"no ledger was opened in {directory}",
+            why="it has no first entry: its founding was broken off",
+            mend="found the consortium again in an empty directory",
+        )
+    if founding and head.size:
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"no ledger was founded in {directory}",
+            why="one is there already, and a ledger is never overwritten",
+            mend="choose another directory",
+        )
+    return head
+
+
+def _load(store: Store, head: Head, log_key: NoteSigner) -> tuple[tiles.RightEdge, State]:
+    """Hash every entry up to the signed root, then derive the state again."""
+    edge, state = tiles.RightEdge(), EMPTY
+    if head.size == 0:
+        return edge, state
+    note = store.checkpoint(head.size)
+    if note is None:
+        raise unverified("the ledger was refused", "the checkpoint of its head is missing")
+    signed = checkpoint.open_checkpoint(note, log_key.verifier, head.origin)
+    if (signed.head.size, signed.head.root_bytes) != (head.size, head.root):
+        raise unverified("the ledger was refused", "its head is not what the log key signed")
+
+    def bundle_bytes(n: int, width: int) -> bytes:
+        return tiles.encode_bundle(store.entries(n * tiles.WIDTH, n * tiles.WIDTH + width))
+
+    entries = check_tree(signed.head, store.tile, bundle_bytes)
+    edge.accept(edge.grow([merkle.leaf_hash(entry) for entry in entries]))
+    for index, leaf in enumerate(entries):
+        try:
+            state, _ = advance(state, leaf)
+        except LocalFault as fault:
+            raise unverified(
+                "the ledger was refused", f"entry {index} does not follow: {fault.code} {fault.why}"
+            ) from None
+    return edge, state
+
+
+def _in_force(state: State) -> Digest | None:
+    return state.charters[-1].body.sha256 if state.charters else None
+
+
+def _columns(event: Event) -> Columns:
+    return Columns(
+        event_id=event.id,
+        type=event.type,
+        actor=event.actor.member,
+        run=getattr(event.body, "run", ""),
+        round=getattr(event.body, "round", 0),
+    )
+
+
+def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:
+    return {
+        "size": size,
+        "key_id": item.line.key_id,
+        "name": item.line.name,
+        "timestamp": item.timestamp,
+        "line": item.line.encode(),
+    }
+
+
+def _wrong_key(directory: Path) -> LocalFault:
+    return LocalFault(
+        "RNM-CONF-0001",
+        what=f"the ledger in {directory} was not opened",
+        why="the log key is not the one that its charter names",
+        mend="use the log key that this ledger was founded with",
+    )
+
+
+def _out_of_range(asked: str, size: int) -> LocalFault:
+    return LocalFault(
+        "RNM-FORM-0002",
+        what="the ledger was not read",
+        why=f"{asked} is outside its {size} entries",
+        mend="ask within the size of the newest checkpoint",
+    )

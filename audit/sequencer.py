@@ -1,0 +1,260 @@
+"""The one writer: puts entries in order, in natural batches, one durable transaction for each.
+
+Decides the order of entries and nothing else: whether one is admitted is its judge's word. A batch
+is what gathered while the last one was written, so no timer delays a single act. An append is
+acknowledged only when entries, tiles, head and signed checkpoint are durable together; a checkpoint
+leaves this process only from a committed row.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from audit import checkpoint, merkle
+from audit.checkpoint import Checkpoint, TreeHead
+from audit.faults import unwritable
+from audit.note import NoteSigner
+from audit.store import Batch, Head, NewEntry, NewTile, Store
+from audit.tiles import MAX_ENTRY, RightEdge
+from fedproto.errors import LocalFault
+from fedproto.ids import Digest
+from fedproto.statements import SignedEvent
+
+S = TypeVar("S")
+MAX_BATCH = 1024
+MAX_WAITING = 8192
+_MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an entry stands, durably."""
+
+    index: int
+    leaf_hash: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What a judge says of an entry for the index columns."""
+
+    event_id: str
+    type: str
+    actor: str
+    run: str = ""
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An entry that waits; `signed` was verified by the caller's thread under `charter`."""
+
+    leaf: bytes
+    leaf_hash: Digest
+    signed: SignedEvent | None = None
+    charter: Digest | None = None
+    done: "Future[Appended]" = field(default_factory=Future, repr=False)
+
+
+class Judge(Protocol[S]):
+    """Says whether an entry follows from a state, and what the state is then."""
+
+    def find(self, state: S, leaf_hash: Digest) -> int | None:
+        """Return the index of an entry that is in the state already."""
+
+    def admit(self, state: S, job: Job) -> tuple[S, Columns]:
+        """Return the next state; raise LocalFault to refuse."""
+
+    def root(self, state: S) -> Digest | None:
+        """Return the root that the state stands at, if it keeps one."""
+
+
+class Sequencer(Generic[S]):
+    """Owns the store's writing side and the newest durable state."""
+
+    def __init__(
+        self,
+        store: Store,
+        log_key: NoteSigner,
+        judge: Judge[S],
+        *,
+        head: Head,
+        edge: RightEdge,
+        state: S,
+        clock: Callable[[], int],
+    ) -> None:
+        self._store, self._log_key, self._judge, self._clock = store, log_key, judge, clock
+        self._head, self._edge = head, edge
+        # Read by other threads; replaced, never changed, and only once it is durable.
+        self.state = state
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(MAX_WAITING)
+        self._gate = threading.Lock()
+        self._closed: LocalFault | None = None
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+        self._thread.start()
+
+    @property
+    def head(self) -> TreeHead:
+        """The newest durable tree head."""
+        head = self._head
+        return TreeHead(head.size, Digest(head.root.hex()))
+
+    def append(self, job: Job, timeout_s: float = 60.0) -> Appended:
+        """Wait until an entry is durable.
+
+        Raises:
+            LocalFault: what the judge said; RNM-DISK-0001, RNM-LEDGER-0002, -0005, -0007.
+        """
+        if len(job.leaf) > MAX_ENTRY:
+            raise LocalFault(
+                "RNM-LEDGER-0007",
+                what="an entry was not appended",
+                why=f"it has {len(job.leaf)} bytes, more than {MAX_ENTRY}",
+                mend="log a digest, and keep the content where its readers can ask for it",
+            )
+        if not self._room.acquire(timeout=timeout_s):
+            raise unwritable("too many entries wait for the disk", "send again, more slowly")
+        try:
+            with self._gate:
+                if self._closed is not None:
+                    raise self._closed
+                self._waiting.put(job)
+            return job.done.result()
+        finally:
+            self._room.release()
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        with self._gate:
+            if self._closed is None:
+                self._closed = unwritable("it is closed", _MEND_REOPEN)
+                self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            jobs, stopping = self._take()
+            try:
+                self._write(jobs)
+            except BaseException as error:
+                # Nobody may wait for a thread that is gone.
+                self._refuse(jobs, unwritable(f"its writer failed: {error!r}", _MEND_REOPEN))
+                raise
+
+    def _take(self) -> tuple[list[Job], bool]:
+        """Return everything that waits, up to a batch, and whether to stop after it."""
+        jobs: list[Job] = []
+        item = self._waiting.get()
+        while item is not None:
+            jobs.append(item)
+            if len(jobs) == MAX_BATCH:
+                return jobs, False
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                return jobs, False
+        return jobs, True
+
+    def _write(self, jobs: list[Job]) -> None:
+        now, state = self._clock(), self.state
+        entries: list[NewEntry] = []
+        places: list[tuple[Job, int]] = []
+        for job in jobs:
+            index = self._judge.find(state, job.leaf_hash)
+            if index is None:
+                index = self._head.size + len(entries)
+                try:
+                    state, columns = self._judge.admit(state, job)
+                except LocalFault as fault:
+                    job.done.set_exception(fault)
+                    continue
+                entries.append(_new_entry(job, index, columns, now))
+            places.append((job, index))
+        if entries:
+            try:
+                self._commit(entries, state, now)
+            except LocalFault as fault:
+                self._recover(fault)
+                for job, _ in places:
+                    job.done.set_exception(fault)
+                return
+        size = self._head.size
+        for job, index in places:
+            job.done.set_result(Appended(index, job.leaf_hash, size))
+
+    def _commit(self, entries: list[NewEntry], state: S, now: int) -> None:
+        grown = self._edge.grow([entry.leaf_hash for entry in entries])
+        root = grown.root
+        expected = self._judge.root(state)
+        if expected is not None and expected != root.hex():
+            raise unwritable("the state and the tree disagree on the root", _MEND_REOPEN)
+        before = self._head
+        after = Head(
+            origin=before.origin,
+            log_vkey=before.log_vkey,
+            size=grown.size,
+            root=root,
+            epoch=before.epoch,
+        )
+        signed = checkpoint.sign(
+            Checkpoint(before.origin, TreeHead(grown.size, Digest(root.hex()))), self._log_key
+        )
+        tiles = [
+            NewTile(level=level, n=n, data=bytes(tile), created=(level, n) in grown.created)
+            for (level, n), tile in grown.tiles.items()
+        ]
+        self._store.commit(
+            Batch(
+                before=before,
+                after=after,
+                entries=entries,
+                tiles=tiles,
+                note=signed,
+                created_at=now,
+            )
+        )
+        self._edge.accept(grown)
+        self._head, self.state = after, state
+
+    def _recover(self, fault: LocalFault) -> None:
+        """After a failed batch, go on only if the database stands where this process does."""
+        try:
+            unmoved = self._store.head() == self._head
+        except LocalFault:
+            unmoved = False
+        if not unmoved:
+            with self._gate:
+                self._closed = unwritable(f"after an error ({fault.why}) it moved", _MEND_REOPEN)
+
+    def _refuse(self, jobs: list[Job], fault: LocalFault) -> None:
+        with self._gate:
+            self._closed = fault
+        while True:
+            for job in jobs:
+                if not job.done.done():
+                    job.done.set_exception(fault)
+            try:
+                waiting = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            jobs = [waiting] if waiting is not None else []
+
+
+def _new_entry(job: Job, index: int, columns: Columns, now: int) -> NewEntry:
+    return NewEntry(
+        idx=index,
+        leaf_hash=merkle.leaf_hash(job.leaf),
+        event_id=columns.event_id,
+        type=columns.type,
+        actor=columns.actor,
+        run=columns.run,
+        round=columns.round,
+        received_at=now,
+        data=job.leaf,
+    )
