@@ -124,7 +124,7 @@ class ExchangeSession:
         # Frames are pulled one by one when the network has room: an upload is never held twice.
         self._outbox: queue.SimpleQueue[Iterable[MemberFrame] | None] = queue.SimpleQueue()
         self._inbox: queue.SimpleQueue[_Happening] = queue.SimpleQueue()
-        self._flushed = threading.Event()
+        self._ended = threading.Event()
         self._context = context.get_current()
         self._sent_bytes = 0
         self.last_received = b""
@@ -148,7 +148,8 @@ class ExchangeSession:
             raise
         finally:
             self._outbox.put(None)
-            self._flushed.wait(_FLUSH_S)
+            # The other side ends the stream when it has read the last frame.
+            self._ended.wait(_FLUSH_S)
             call.cancel()
 
     def _play(self) -> RoundResult:
@@ -231,16 +232,15 @@ class ExchangeSession:
             self._inbox.put(None)
         except grpc.RpcError as error:
             self._inbox.put(error)
+        finally:
+            self._ended.set()
 
     def _send(self, *frames: MemberFrame) -> None:
         self._outbox.put(frames)
 
     def _outgoing(self) -> Iterator[MemberFrame]:
-        try:
-            while (frames := self._outbox.get()) is not None:
-                yield from frames
-        finally:
-            self._flushed.set()
+        while (frames := self._outbox.get()) is not None:
+            yield from frames
 
 
 def _abort(error: FederationError) -> Abort:
