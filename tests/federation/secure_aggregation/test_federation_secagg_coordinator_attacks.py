@@ -1,5 +1,6 @@
 """What an active coordinator tries, and how an honest member answers: nothing of it opens a delta."""
 
+import base64
 import copy
 import dataclasses
 import hashlib
@@ -7,10 +8,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from fedproto.authorisation import Authorisation
+from fedproto import envelope, jcs
+from fedproto.authorisation import Authorisation, open_authorisation, seal_authorisation
 from fedproto.errors import FederationError, LocalFault, PeerFault
 from fedproto.identity import SigningKey
 from fedproto.ids import MemberId
+from fedproto.schema import to_json
 from fedproto.secagg.faults import COORDINATOR, Equivocation
 from fedproto.secagg.keying_messages import (
     Advertise,
@@ -415,3 +418,43 @@ def test_the_authorisation_is_bound_in_every_field(attempt):
         seen.add(attempt(5, **changes).authorisation.ctx)
     assert len(seen) == 5
     assert isinstance(base.content, Authorisation)
+
+
+def test_an_authorisation_signed_by_a_stranger_is_not_opened(attempt):
+    content = attempt(5).content
+    known = SigningKey(hashlib.sha512(b"coordinator").digest()).verify_key
+    with pytest.raises(LocalFault) as caught:
+        open_authorisation(seal_authorisation(content, STRANGER), {known.key_id: known}.get)
+    assert caught.value.code == "RNM-SIG-0002"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b'"recovery_threshold":4', b'"recovery_threshold":2', "RNM-FORM-0002"),
+        (b'"tolerated":1', b'"tolerated":1,"tolerated":1', "RNM-FORM-0001"),
+        (b'"tolerated":1', b'"tolerated": 1', "RNM-FORM-0001"),
+        (b'"tolerated":1', b'"tolerated":1,"unknown":1', "RNM-FORM-0002"),
+    ],
+    ids=["lowered threshold", "a name twice", "a space", "an unknown field"],
+)
+def test_an_authorisation_is_taken_in_its_one_form_only(attempt, old, new, code):
+    """Even with the coordinator's genuine signature over the bent bytes."""
+    body = jcs.dumps(to_json(attempt(5).content))
+    assert old in body
+    bent = body.replace(old, new)
+    key = SigningKey(hashlib.sha512(b"coordinator").digest())
+    kind = envelope.AUTHORISATION_TYPE.encode()
+    signature = key.sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(bent), bent))
+    raw = jcs.dumps(
+        {
+            "payload": base64.b64encode(bent).decode(),
+            "payloadType": envelope.AUTHORISATION_TYPE,
+            "signatures": [
+                {"keyid": key.verify_key.key_id, "sig": base64.b64encode(signature).decode()}
+            ],
+        }
+    )
+    with pytest.raises(LocalFault) as caught:
+        open_authorisation(raw, {key.verify_key.key_id: key.verify_key}.get)
+    assert caught.value.code == code
