@@ -53,11 +53,13 @@ class LedgerClient:
             LocalFault: RNM-LEDGER-* what came does not verify; RNM-TLS-* nothing came.
         """
         request = GetCheckpointRequest(min_size=min_size, timeout_ms=int(timeout_s * 1000))
+        before = self._mirror.head.size
         try:
             # Outside the lock: one thread that waits for news must not keep the others from reading.
             note = self._stub.GetCheckpoint(request, timeout=timeout_s + _GRACE_S).note
             with self._lock:
-                if _size(note) < self._mirror.head.size:
+                if before <= _size(note) < self._mirror.head.size:
+                    # Another thread was quicker. An older ledger than `before` is the mirror's to judge.
                     return self._mirror.state
                 return self._mirror.update(note, self._entries(note))
         except grpc.RpcError as error:

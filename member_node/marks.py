@@ -107,6 +107,6 @@ def _fault(path: Path, why: str) -> LocalFault:
         "RNM-STATE-0001",
         what=f"{path}, the record of answered rounds, was not used",
         why=why,
-        mend="restore it from a backup of this minute; without one, end the runs that this member "
-        "is in, then move the file away and run `renmei node init`",
+        mend="restore it from a backup of this minute; without one, let the runs that this member is "
+        "in end first, then enrol the node again in a fresh directory",
     )

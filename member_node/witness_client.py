@@ -7,7 +7,7 @@ the coordinator asked, in the bytes of C2SP tlog-witness. A shell module.
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -32,7 +32,7 @@ class WitnessClient:
         self._witness = witness
         self._log = log
         self._stop = threading.Event()
-        self._call: grpc.Call | None = None
+        self._cancel: Callable[[], object] = _nothing
 
     def run(self) -> None:
         """Attend; come back only after `stop`."""
@@ -46,14 +46,14 @@ class WitnessClient:
     def stop(self) -> None:
         """End the stream."""
         self._stop.set()
-        if self._call is not None:
-            self._call.cancel()
+        self._cancel()
 
     def _attend(self) -> bool:
         """Serve one stream to its end; say whether it ever carried a request."""
         answers: queue.SimpleQueue[WitnessAnswer | None] = queue.SimpleQueue()
         answers.put(WitnessAnswer(id=0))
-        self._call = call = self._stub.Attend(_until_none(answers))
+        call = self._stub.Attend(_until_none(answers))
+        self._cancel = call.cancel
         served = False
         try:
             for request in call:
@@ -71,6 +71,10 @@ class WitnessClient:
         if status != _OK:
             self._log.info("witness.refused", count=status)
         return WitnessAnswer(id=request.id, status=status, body=body)
+
+
+def _nothing() -> None:
+    """There is no stream yet."""
 
 
 def _until_none(answers: "queue.SimpleQueue[WitnessAnswer | None]") -> Iterator[WitnessAnswer]:

@@ -32,6 +32,11 @@ class Profile:
     genesis_sha256: str
 
 
+def witness_name(consortium: str, member: MemberId) -> str:
+    """Return the C2SP key name of a member's append-only witness, as the charter lists it."""
+    return f"{member}.{consortium}.example/w1"
+
+
 def utc_now() -> datetime.datetime:
     """Return the time of this machine's clock."""
     return datetime.datetime.now(datetime.UTC)

@@ -45,9 +45,7 @@ class Coordinator:
     def session(self, name):
         def serve(requests, _):
             for kind, frame in self._play(name, self._frames(name, requests)):
-                if kind in self.bend:
-                    frame = self.bend[kind]
-                yield frame
+                yield self.bend.get(kind, frame)
 
         return serve
 
