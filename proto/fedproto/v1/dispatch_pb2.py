@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64proto/v1/dispatch.proto\x12\x0b\x66\x65\x64proto.v1\"\x1a\n\x0bNextRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xc2\x01\n\x0cNextResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x15\n\rauthorisation\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x33\n\x05nodes\x18\x04 \x03(\x0b\x32$.fedproto.v1.NextResponse.NodesEntry\x12\x11\n\ttimeout_s\x18\x05 \x01(\r\x1a,\n\nNodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"G\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"R\n\rReportRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03\x63tx\x18\x02 \x01(\x0c\x12\'\n\x07replies\x18\x03 \x03(\x0b\x32\x16.fedproto.v1.NodeReply\"\x10\n\x0eReportResponse2\x8a\x01\n\x08\x44ispatch\x12;\n\x04Next\x12\x18.fedproto.v1.NextRequest\x1a\x19.fedproto.v1.NextResponse\x12\x41\n\x06Report\x12\x1a.fedproto.v1.ReportRequest\x1a\x1b.fedproto.v1.ReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64proto/v1/dispatch.proto\x12\x0b\x66\x65\x64proto.v1\"\x1a\n\x0bNextRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"\xcf\x01\n\x0cNextResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x15\n\rauthorisation\x18\x02 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12\x33\n\x05nodes\x18\x04 \x03(\x0b\x32$.fedproto.v1.NextResponse.NodesEntry\x12\x11\n\ttimeout_s\x18\x05 \x01(\r\x12\x0b\n\x03\x63tx\x18\x06 \x01(\x0c\x1a,\n\nNodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"G\n\tNodeReply\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"R\n\rReportRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0b\n\x03\x63tx\x18\x02 \x01(\x0c\x12\'\n\x07replies\x18\x03 \x03(\x0b\x32\x16.fedproto.v1.NodeReply\"\x10\n\x0eReportResponse2\x8a\x01\n\x08\x44ispatch\x12;\n\x04Next\x12\x18.fedproto.v1.NextRequest\x1a\x19.fedproto.v1.NextResponse\x12\x41\n\x06Report\x12\x1a.fedproto.v1.ReportRequest\x1a\x1b.fedproto.v1.ReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEXTREQUEST']._serialized_start=43
   _globals['_NEXTREQUEST']._serialized_end=69
   _globals['_NEXTRESPONSE']._serialized_start=72
-  _globals['_NEXTRESPONSE']._serialized_end=266
-  _globals['_NEXTRESPONSE_NODESENTRY']._serialized_start=222
-  _globals['_NEXTRESPONSE_NODESENTRY']._serialized_end=266
-  _globals['_NODEREPLY']._serialized_start=268
-  _globals['_NODEREPLY']._serialized_end=339
-  _globals['_REPORTREQUEST']._serialized_start=341
-  _globals['_REPORTREQUEST']._serialized_end=423
-  _globals['_REPORTRESPONSE']._serialized_start=425
-  _globals['_REPORTRESPONSE']._serialized_end=441
-  _globals['_DISPATCH']._serialized_start=444
-  _globals['_DISPATCH']._serialized_end=582
+  _globals['_NEXTRESPONSE']._serialized_end=279
+  _globals['_NEXTRESPONSE_NODESENTRY']._serialized_start=235
+  _globals['_NEXTRESPONSE_NODESENTRY']._serialized_end=279
+  _globals['_NODEREPLY']._serialized_start=281
+  _globals['_NODEREPLY']._serialized_end=352
+  _globals['_REPORTREQUEST']._serialized_start=354
+  _globals['_REPORTREQUEST']._serialized_end=436
+  _globals['_REPORTRESPONSE']._serialized_start=438
+  _globals['_REPORTRESPONSE']._serialized_end=454
+  _globals['_DISPATCH']._serialized_start=457
+  _globals['_DISPATCH']._serialized_end=595
 # @@protoc_insertion_point(module_scope)

@@ -13,7 +13,7 @@ class NextRequest(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class NextResponse(_message.Message):
-    __slots__ = ("finished", "authorisation", "traceparent", "nodes", "timeout_s")
+    __slots__ = ("finished", "authorisation", "traceparent", "nodes", "timeout_s", "ctx")
     class NodesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -26,12 +26,14 @@ class NextResponse(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    CTX_FIELD_NUMBER: _ClassVar[int]
     finished: bool
     authorisation: bytes
     traceparent: str
     nodes: _containers.ScalarMap[str, bytes]
     timeout_s: int
-    def __init__(self, finished: _Optional[bool] = ..., authorisation: _Optional[bytes] = ..., traceparent: _Optional[str] = ..., nodes: _Optional[_Mapping[str, bytes]] = ..., timeout_s: _Optional[int] = ...) -> None: ...
+    ctx: bytes
+    def __init__(self, finished: _Optional[bool] = ..., authorisation: _Optional[bytes] = ..., traceparent: _Optional[str] = ..., nodes: _Optional[_Mapping[str, bytes]] = ..., timeout_s: _Optional[int] = ..., ctx: _Optional[bytes] = ...) -> None: ...
 
 class NodeReply(_message.Message):
     __slots__ = ("member", "receipt", "code", "why")
