@@ -186,7 +186,8 @@ def test_a_dealer_of_shares_of_another_secret_is_named(attempt, secret, dropped)
     run.mask(without=dropped)
     run.confirm()
     run.reveal()
-    refused(run.server.finish, "m01")
+    fault = refused(run.server.finish, "m01")
+    assert f"another {secret.replace('_', ' ')}" in fault.why
 
 
 def test_a_holder_names_the_dealer_whose_share_does_not_fit_its_commitment(attempt):
