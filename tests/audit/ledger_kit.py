@@ -134,10 +134,10 @@ class Story:
     counter: int = 0
     now: int = T0
 
-    def event(self, actor: str, body: Any, **changes: Any) -> Event:
+    def event(self, actor: str, body: Any, /, **changes: Any) -> Event:
         self.counter += 1
         charter = (
-            self.state.charters[-1].body.sha256 if self.state.charters else body.charter.digest
+            self.state.charters[-1].body.sha256 if self.state.charters else adopted_digest(body)
         )
         head = self.state.head
         event = Event(
@@ -153,19 +153,19 @@ class Story:
         return replace(event, **changes)
 
     def leaf(
-        self, actor: str, body: Any, *, signers: tuple[str, ...] = (), **changes: Any
+        self, actor: str, body: Any, /, *, signers: tuple[str, ...] = (), **changes: Any
     ) -> bytes:
         keys = tuple(key_of(name) for name in signers or (actor,))
         return seal_event(self.event(actor, body, **changes), keys)
 
-    def act(self, actor: str, body: Any, **changes: Any) -> Digest:
+    def act(self, actor: str, body: Any, /, **changes: Any) -> Digest:
         """Log an act that must be admitted; return its leaf hash."""
         leaf = self.leaf(actor, body, **changes)
         self.state, _ = advance(self.state, leaf)
         self.leaves.append(leaf)
         return leaf_id(leaf)
 
-    def try_act(self, actor: str, body: Any, **changes: Any) -> Rejected | State:
+    def try_act(self, actor: str, body: Any, /, **changes: Any) -> Rejected | State:
         """Return what `apply` says of an act, without logging it."""
         leaf = self.leaf(actor, body, **changes)
         return apply(self.state, leaf_id(leaf), open_next(self.state, leaf))
@@ -220,6 +220,10 @@ class Story:
         for member in TRAINERS:
             self.receipt(member, number)
         self.close(number)
+
+
+def adopted_digest(body: Any) -> Digest:
+    return body.sha256 if isinstance(body, CharterAdopted) else charter_of().digest
 
 
 def base_model() -> BaseModelApproved:

@@ -124,7 +124,10 @@ def test_a_changed_inclusion_proof_is_refused(data, place):
 @given(st.data(), pair())
 def test_a_changed_consistency_proof_is_refused(data, place):
     old, size = place
-    roots, proof = (mth(LEAVES[:old]), mth(LEAVES[:size])), merkle.prove_consistency(NODES, old, size)
+    roots, proof = (
+        (mth(LEAVES[:old]), mth(LEAVES[:size])),
+        merkle.prove_consistency(NODES, old, size),
+    )
     refused(merkle.verify_consistency, old, size, *roots, mutate(data.draw, proof))
 
 
