@@ -1,4 +1,4 @@
-"""The commands of `renmei` itself: demo, explain, version. Strings only."""
+"""The commands of `renmei` itself: demo, consortium, explain, version. Strings only."""
 
 from fedproto.command import Commands
 
@@ -6,6 +6,7 @@ from fedproto.command import Commands
 def register(commands: Commands) -> None:
     """Declare the commands."""
     _demo(commands)
+    _consortium(commands)
     explain = commands.plain(
         "explain",
         handler="renmei.explain:explain",
@@ -24,6 +25,33 @@ def register(commands: Commands) -> None:
         en="show the versions of Renmei and of its parts",
         ja="Renmei と部品の版を表示します",
     )
+
+
+def _consortium(commands: Commands) -> None:
+    consortium = commands.noun("consortium", en="found a consortium", ja="連盟を設立します")
+    init = consortium.verb(
+        "init",
+        handler="renmei.founding:init",
+        en="make the root, the parties' directories with their keys, and the first charter",
+        ja="ルート、各参加者のディレクトリーと鍵、最初の憲章を作成します",
+    )
+    init.add_argument(
+        "--dir",
+        metavar="DIR",
+        required=True,
+        help=commands.say(
+            en="new directory; each party takes its own sub-directory away",
+            ja="新しいディレクトリー。各参加者が自分の分を持ち帰ります",
+        ),
+    )
+    init.add_argument("--name", metavar="NAME", default="renmei")
+    for option, en, ja in (
+        ("--coordinator", "address of the gRPC services", "gRPC サービスの接続先"),
+        ("--gateway", "address of the gateway to Flower", "Flower への中継の接続先"),
+    ):
+        init.add_argument(
+            option, metavar="HOST:PORT", required=True, help=commands.say(en=en, ja=ja)
+        )
 
 
 def _demo(commands: Commands) -> None:

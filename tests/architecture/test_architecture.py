@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -242,8 +243,11 @@ BANNED_ARGUMENTS = {
     ("weights_only", False),
     ("check_hostname", False),
 }
-# Modules that may open a channel without TLS, and why.
-PLAIN_CHANNELS: dict[str, str] = {}
+# Modules that may open a channel without TLS: on a unix socket of a private directory, nowhere else.
+PLAIN_CHANNELS = {
+    "federation/server_app.py": "Dispatch, from Flower's ServerApp to the coordinator's own socket",
+    "federation/dispatch.py": "Dispatch, the coordinator's side",
+}
 
 
 def violations(source: str, where: str) -> list[str]:
@@ -264,10 +268,10 @@ def violations(source: str, where: str) -> list[str]:
 def _call_violations(node: ast.Call, where: str) -> list[str]:
     name = ast.unparse(node.func)
     found = [name] if name in BANNED_CALLS else []
-    if name.endswith("insecure_channel") and where not in PLAIN_CHANNELS:
-        found.append(name)
-    if name.endswith("add_insecure_port") and where not in PLAIN_CHANNELS:
-        found.append(name)
+    if name.endswith(("insecure_channel", "add_insecure_port")):
+        address = ast.unparse(node.args[0]) if node.args else ""
+        if where not in PLAIN_CHANNELS or not re.match(r"f?['\"]unix:", address):
+            found.append(name)
     found += [
         f"{keyword.arg}={keyword.value.value}"
         for keyword in node.keywords
@@ -304,3 +308,13 @@ def test_a_source_makes_no_banned_call(path: Path) -> None:
 )
 def test_the_search_for_banned_calls_finds_each_of_them(source: str) -> None:
     assert violations(source, "federation/x.py") != []
+
+
+@pytest.mark.parametrize("where", [*PLAIN_CHANNELS, "federation/x.py"])
+def test_a_channel_without_tls_is_allowed_on_a_unix_socket_of_a_listed_module_only(
+    where: str,
+) -> None:
+    assert (violations("grpc.insecure_channel(f'unix:{x}')", where) == []) is (
+        where in PLAIN_CHANNELS
+    )
+    assert violations("grpc.insecure_channel('127.0.0.1:1')", where) != []
