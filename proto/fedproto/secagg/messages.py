@@ -20,7 +20,7 @@ from fedproto.ids import MemberId, is_member_id
 from fedproto.secagg.faults import not_genuine
 from fedproto.v1 import secagg_pb2
 
-MAX_MESSAGE_BYTES = 16 << 20
+MAX_MESSAGE_BYTES = 8 << 20
 DIGEST_BYTES = 32
 UNSIGNED = bytes(SIGNATURE_BYTES)
 
