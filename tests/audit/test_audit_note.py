@@ -82,7 +82,7 @@ def test_a_seed_is_not_shown():
     ],
 )
 def test_a_verifier_key_has_one_spelling(text):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         NoteVerifier.from_vkey(text)
 
 
