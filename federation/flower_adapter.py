@@ -13,6 +13,8 @@ from fedproto.offline import seal_environment
 seal_environment()
 
 import httpx  # noqa: E402
+from cryptography.hazmat.primitives import serialization  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric import ec  # noqa: E402
 from flwr.cli.build import build_fab_from_files  # noqa: E402
 from flwr.common.serde import fab_to_proto, user_config_to_proto  # noqa: E402
 from flwr.proto.control_pb2 import (  # noqa: E402
@@ -25,13 +27,35 @@ from flwr.supercore.control import ControlHttpClient  # noqa: E402
 from flwr.supercore.fab import Fab  # noqa: E402
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor  # noqa: E402
 
-from fedproto.errors import LocalFault  # noqa: E402
 from federation.app_bundle import PYPROJECT, RUN_KEY  # noqa: E402
+from fedproto.errors import LocalFault  # noqa: E402
 
 
 def app_bundle() -> bytes:
     """Return the bytes of the app bundle; the same source gives the same bytes."""
     return build_fab_from_files({"pyproject.toml": PYPROJECT})[0]
+
+
+def node_key(public_key_openssh: bytes) -> bytes:
+    """Return a SuperNode's public key as Flower registers and lists it (PEM).
+
+    Raises:
+        LocalFault: RNM-KEY-0003 it is not an OpenSSH public key on a NIST curve.
+    """
+    try:
+        key = serialization.load_ssh_public_key(public_key_openssh)
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise LocalFault(
+            "RNM-KEY-0003",
+            what="a Flower node key was refused",
+            why="it is not an OpenSSH public key on a NIST curve",
+            mend="send keys/flower.pub of that member",
+        )
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 class ControlClient:
@@ -45,7 +69,7 @@ class ControlClient:
         )
 
     def register_node(self, member: str, public_key: bytes) -> None:
-        """Register a member's SuperNode by its P-384 public key (DER); again is not an error."""
+        """Register a member's SuperNode by its P-384 public key (PEM); again is not an error."""
         try:
             self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=member))
         except httpx.HTTPStatusError as error:

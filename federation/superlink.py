@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 
 import httpx
-from cryptography.hazmat.primitives import serialization
 
-from federation.flower_adapter import ControlClient
+from federation.flower_adapter import ControlClient, node_key
 from fedproto import process
 from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import LocalFault
@@ -127,21 +126,7 @@ class FlowerHost:
 
     def register_node(self, member: str, public_key_openssh: bytes) -> None:
         """Register a member's SuperNode; raise RNM-KEY-0003 for what is not a P-384 key."""
-        try:
-            key = serialization.load_ssh_public_key(public_key_openssh)
-        except ValueError:
-            raise LocalFault(
-                "RNM-KEY-0003",
-                what=f"the Flower node key of {member} was refused",
-                why="it is not an OpenSSH public key",
-                mend="send keys/flower.pub of that member",
-            ) from None
-        self.control.register_node(
-            member,
-            key.public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            ),
-        )
+        self.control.register_node(member, node_key(public_key_openssh))
 
     def check(self) -> None:
         """Raise RNM-PROC-0002 if one of the two has ended."""

@@ -1,7 +1,6 @@
 """The Flower ClientApp of a member: installed here, approved here; the app bundle only names it.
 
-It turns one Flower message into one answer of the agent, and holds nothing itself. The agent sets the
-handler; without one, as in a process that Flower itself would start, every task is refused.
+It turns one Flower message into one answer of the agent, and holds nothing itself.
 """
 
 from collections.abc import Callable
@@ -18,37 +17,34 @@ from member_node.ports import Answer, Task  # noqa: E402
 # The record's name and fields are those of the coordinator's ServerApp.
 RECORD = "renmei"
 
-app = ClientApp()
+
+def make_app(answer: Callable[[Task], Answer]) -> ClientApp:
+    """Return a ClientApp that hands each message's authorisation to `answer`."""
+    made = ClientApp()
+
+    @made.train()
+    def train(message: Message, _: Context) -> Message:
+        return _reply(message, _answer(message, answer))
+
+    return made
 
 
-def refuse_all(_: Task) -> Answer:
-    """Refuse: no agent stands behind this process."""
+def _answer(message: Message, answer: Callable[[Task], Answer]) -> Answer:
+    record = message.content.config_records.get(RECORD)
+    authorisation = record.get("authorisation") if record is not None else None
+    if record is None or not isinstance(authorisation, bytes):
+        return Answer(code="RNM-FORM-0002", why="the message holds no round authorisation")
+    return answer(Task(authorisation=authorisation, traceparent=str(record.get("traceparent", ""))))
+
+
+def _reply(message: Message, answer: Answer) -> Message:
+    record = ConfigRecord({"receipt": answer.receipt, "code": answer.code, "why": answer.why})
+    return Message(RecordDict({RECORD: record}), reply_to=message)
+
+
+def _refuse(_: Task) -> Answer:
     return Answer(code="RNM-CONSENT-0004", why="tasks are answered by the member's agent alone")
 
 
-class Handler:
-    """Who answers; a slot, since Flower calls the app by name."""
-
-    answer: Callable[[Task], Answer] = staticmethod(refuse_all)
-
-
-@app.train()
-def train(message: Message, _: Context) -> Message:
-    """Hand the message's authorisation to the agent and its answer back."""
-    return reply(message, answer_to(message))
-
-
-def answer_to(message: Message) -> Answer:
-    """Return the agent's answer; refuse a message of another form."""
-    record = message.content.config_records.get(RECORD)
-    authorisation = record.get("authorisation") if record is not None else None
-    if not isinstance(authorisation, bytes):
-        return Answer(code="RNM-FORM-0002", why="the message holds no round authorisation")
-    traceparent = str(record.get("traceparent", "")) if record is not None else ""
-    return Handler.answer(Task(authorisation=authorisation, traceparent=traceparent))
-
-
-def reply(message: Message, answer: Answer) -> Message:
-    """Return the Flower reply that carries an answer."""
-    record = ConfigRecord({"receipt": answer.receipt, "code": answer.code, "why": answer.why})
-    return Message(RecordDict({RECORD: record}), reply_to=message)
+# What the app bundle names: in a process that Flower itself would start, every task is refused.
+app = make_app(_refuse)

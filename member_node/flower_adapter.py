@@ -16,6 +16,7 @@ from fedproto.offline import seal_environment
 seal_environment()
 
 import httpx  # noqa: E402
+from flwr.clientapp import ClientApp  # noqa: E402
 from flwr.common.constant import SubStatus  # noqa: E402
 from flwr.proto.runtime_pb2 import AcquireTaskRequest  # noqa: E402
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http  # noqa: E402
@@ -58,12 +59,13 @@ class FlowerTasks:
                     master_secret=read_private(secret_file), protected_methods={_ACQUIRE}
                 ),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
+            # No retries of its own: they back off for many seconds, and `serve` asks again anyway.
+            retry_invoker=None,
         )
 
     def serve(self, answer: Callable[[Task], Answer]) -> None:
         """Answer tasks, one after the other, until `stop`."""
-        client_app.Handler.answer = staticmethod(answer)
+        app = client_app.make_app(answer)
         while not self._stop.is_set():
             try:
                 claimed = self._acquirer.AcquireTask(
@@ -74,7 +76,7 @@ class FlowerTasks:
                 self._stop.wait(_POLL_S)
                 continue
             if claimed.HasField("task") and claimed.token:
-                self._run(claimed.token)
+                self._run(claimed.token, app)
             else:
                 self._stop.wait(_POLL_S)
 
@@ -82,7 +84,7 @@ class FlowerTasks:
         """Stop claiming; a task in work is finished first."""
         self._stop.set()
 
-    def _run(self, token: str) -> None:
+    def _run(self, token: str, app: ClientApp) -> None:
         client = RuntimeHttpClient.from_server_address(
             self._address,
             insecure=True,
@@ -100,7 +102,7 @@ class FlowerTasks:
         try:
             # The bundle comes along in memory; it is dropped unread.
             message, context, _, _ = pull_task_input(client)
-            push_message(client, client_app.app(message, context), context)
+            push_message(client, app(message, context), context)
             status, details = SubStatus.COMPLETED, ""
         except httpx.HTTPError as error:
             details = type(error).__name__
