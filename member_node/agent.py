@@ -45,6 +45,7 @@ from member_node.witness_client import WitnessClient
 WITNESS = "witness"
 WITNESS_KEY = "witness.key"
 MODELS = "models"
+_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,8 @@ class Agent:
         self.marks = setup.open_marks(root)
         self.journal = EgressJournal(root, now_ms)
         self._parts.callback(self.journal.close)
+        self._threads: list[threading.Thread] = []
+        self._parts.callback(self._join)
         inner = dial(profile.coordinator, Credentials.load(party.keys, utc_now))
         self.channel = gated(inner, self.journal, profile.coordinator)
         self._parts.callback(self.channel.close)
@@ -142,6 +145,7 @@ class Agent:
         participation = Participation(
             party=self.party,
             channel=self.channel,
+            journal=self.journal,
             ledger=self.ledger,
             acts=self.acts,
             artifacts=self.artifacts,
@@ -161,9 +165,19 @@ class Agent:
         self.log.info("node.stopping")
         self._parts.close()
 
+    def _start(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _join(self) -> None:
+        """Wait for the threads that speak, so that none does after the journal is closed."""
+        for thread in self._threads:
+            thread.join(_GRACE_S)
+
     def _start_witness(self) -> None:
         if self.witness is not None:
-            threading.Thread(target=self.witness.run, name="witness", daemon=True).start()
+            self._start(self.witness.run, "witness")
             self._parts.callback(self.witness.stop)
 
     def _start_follower(self, preparation: Preparation, trainer: Trainer) -> Follower:
@@ -176,7 +190,7 @@ class Agent:
             trainer=trainer,
             log=self.log,
         )
-        threading.Thread(target=follower.run, name="follower", daemon=True).start()
+        self._start(follower.run, "follower")
         self._parts.callback(follower.stop)
         return follower
 

@@ -98,11 +98,15 @@ def authenticate(raw: bytes, charter: Charter) -> SignedAuthorisation:
         raise _forged(fault.why) from None
 
 
-def is_recorded(authorisation: SignedAuthorisation, state: State) -> bool:
-    """Say whether the verified ledger cites this authorisation; for waiting, not for consent."""
-    attempts = state.rounds(authorisation.content.run)
-    digest = authorisation.digest
-    return any(attempt.started.body.authorisation_sha256 == digest for attempt in attempts)
+def is_decided(authorisation: SignedAuthorisation, state: State) -> bool:
+    """Say whether the verified ledger shows this attempt, under whichever authorisation.
+
+    For waiting, not for consent: until then the entry may be on its way.
+    """
+    content = authorisation.content
+    place = (content.round, content.attempt)
+    started = [attempt.started.body for attempt in state.rounds(content.run)]
+    return any((s.round, s.attempt) >= place for s in started)
 
 
 def check(

@@ -74,6 +74,7 @@ class EgressJournal:
         self._path = root / FILE
         self._clock = clock_ms
         self._lock = threading.Lock()
+        self._closed = False
         lines = _lines(self._path, cut_torn_tail=True)
         self._count = len(_parse(self._path, lines))
         self._prev = sha256_hex(lines[-1]) if lines else ZERO_DIGEST
@@ -96,8 +97,10 @@ class EgressJournal:
         self._append(kind, size, ZERO_DIGEST, to, "", 0)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
+        """Close the file; whatever would leave after this is kept back."""
+        with self._lock:
+            os.close(self._handle)
+            self._closed = True
 
     def _append(
         self, kind: str, size: int, digest: Digest, to: str, run: str, round_no: int
@@ -105,6 +108,8 @@ class EgressJournal:
         if kind not in KINDS:
             raise not_allowed(kind)
         with self._lock:
+            if self._closed:
+                raise not_allowed(f"{kind} after the journal's end")
             line = jcs.dumps(
                 to_json(
                     Departure(

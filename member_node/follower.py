@@ -112,7 +112,13 @@ class Follower:
             self._answered.add(proposal.leaf)
             return
         with telemetry.tracer().start_as_current_span("member.ballot"):
-            self._vote(proposal, self._decide(proposal).choice)
+            try:
+                self._vote(proposal, self._decide(proposal).choice)
+            except FederationError as error:
+                # After a crash the ballot may stand in the ledger already.
+                if not made_before(error):
+                    raise
+                self._answered.add(proposal.leaf)
 
     def _decide(self, proposal: OpenProposal) -> Decision:
         """Decide by policy first: what the policy refuses costs neither download nor training."""
@@ -126,11 +132,7 @@ class Follower:
         return decision
 
     def _vote(self, proposal: OpenProposal, choice: Choice) -> None:
-        try:
-            self._acts.vote(vote(proposal, choice))
-        except FederationError as error:
-            if not made_before(error):
-                raise
+        self._acts.vote(vote(proposal, choice))
         self._answered.add(proposal.leaf)
         self._log.info(f"ballot.{choice.value}")
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import grpc
 
+from fedproto.errors import LocalFault
 from fedproto.v1.exchange_pb2 import MemberFrame
 from member_node.egress import EgressJournal, not_allowed
 
@@ -72,7 +73,12 @@ class GatedChannel(grpc.Channel):
 
     def _unary(self, multi: Any, method: str, serialize: Serializer) -> Callable[..., Any]:
         def call(request: Any, timeout: float | None = None) -> Any:
-            return multi(self._seal(method, serialize, request), timeout=timeout)
+            data = self._seal(method, serialize, request)
+            try:
+                return multi(data, timeout=timeout)
+            except ValueError:
+                # gRPC's way to say that the channel was closed meanwhile: the node is stopping.
+                raise _closed(self.to) from None
 
         return call
 
@@ -128,6 +134,15 @@ class GatedChannel(grpc.Channel):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _closed(to: str) -> LocalFault:
+    return LocalFault(
+        "RNM-TLS-0001",
+        what=f"a call to {to} was not made",
+        why="the node is stopping",
+        mend="start the node again",
+    )
 
 
 def gated(channel: grpc.Channel, journal: EgressJournal, to: str) -> GatedChannel:

@@ -25,6 +25,7 @@ from member_node.acts import ActClient
 from member_node.artifact_client import ArtifactClient
 from member_node.ballot import Found
 from member_node.consent import Consent, Site
+from member_node.egress import EgressJournal
 from member_node.evidence import EvidenceStore
 from member_node.gate import GatedChannel
 from member_node.ledger_client import LedgerClient
@@ -36,7 +37,7 @@ from member_node.secagg_client import SecAggClient
 from member_node.session import ExchangeSession, TrainedDelta, Upload
 
 # How long a node waits for the ledger to show, cosigned, what it was sent.
-_LEDGER_PATIENCE_S = 60.0
+_LEDGER_PATIENCE_S = 30.0
 _COORDINATOR = "coordinator"
 
 
@@ -46,6 +47,7 @@ class Participation:
 
     party: Party
     channel: GatedChannel
+    journal: EgressJournal
     ledger: LedgerClient
     acts: ActClient
     artifacts: ArtifactClient
@@ -66,9 +68,16 @@ class Participation:
         ):
             span.set_attribute("member", self.party.profile.id)
             try:
-                return Answer(receipt=self._take_part(task.authorisation))
+                answer = Answer(receipt=self._take_part(task.authorisation))
             except FederationError as error:
-                return _refusal(error)
+                answer = _refusal(error)
+            return self._written_down(answer)
+
+    def _written_down(self, answer: Answer) -> Answer:
+        """Put the reply into the journal: the courier carries it, but it leaves all the same."""
+        said = answer.receipt or f"{answer.code}\n{answer.why}".encode()
+        self.journal.record("flower.reply", said, to=self.party.profile.gateway)
+        return answer
 
     def _take_part(self, raw: bytes) -> bytes:
         run, round_no = "", 0
@@ -96,7 +105,7 @@ class Participation:
             authorisation = consents.authenticate(raw, state.charter)
             run = authorisation.content.run
             state = self.ledger.wait_for(
-                lambda state: consents.is_recorded(authorisation, state),
+                lambda state: consents.is_decided(authorisation, state),
                 patience_s=_LEDGER_PATIENCE_S,
             )
             site = Site(

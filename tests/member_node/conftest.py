@@ -1,8 +1,10 @@
 """A consortium in memory: real keys, a real charter, real signed acts through the real rules."""
 
 import hashlib
+import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +47,9 @@ from member_node.ballot import Found
 from member_node.consent import Site
 from member_node.marks import NEVER
 from member_node.policy import DatasetTerms, Policy
+
+# `node_kit` is shared by several tests.
+sys.path.insert(0, str(Path(__file__).parent))
 
 TRAINERS = ("honda", "nec", "softbank", "sony")
 ORIGIN = "test.example/ledger"
@@ -328,3 +333,8 @@ def plan_of():
 @pytest.fixture
 def key_of():
     return signing_key
+
+
+@pytest.fixture
+def willing():
+    return WILLING

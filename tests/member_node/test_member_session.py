@@ -9,15 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from node_kit import MODEL_OUT, PATIENCE_S, ExchangeHalf
 
-from federation.secure_aggregation.server import SecAggServer
 from fedproto.errors import FederationError, LocalFault, PeerFault
 from fedproto.ids import MemberId, sha256_hex
 from fedproto.party import utc_now
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, quantise
 from fedproto.secagg.ring import blocks
-from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame, Result
+from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame
 from member_node import egress
 from member_node.consent import authenticate
 from member_node.egress import EgressJournal
@@ -25,77 +25,6 @@ from member_node.evidence import EvidenceStore
 from member_node.gate import gated
 from member_node.secagg_client import SecAggClient
 from member_node.session import ExchangeSession, TrainedDelta
-
-MODEL_OUT = bytes.fromhex(sha256_hex(b"model out"))
-PATIENCE_S = 30
-
-
-class Coordinator:
-    """One attempt, honest unless a test bends a frame; keeps every byte that it got."""
-
-    def __init__(self, authorisation, roster):
-        self.names = authorisation.content.members
-        self.half = SecAggServer(authorisation=authorisation, roster=roster)
-        self.received = {name: [] for name in self.names}
-        self.bend = {}
-        self.lists = {}
-        self.sum = None
-        self._meet = threading.Barrier(len(self.names))
-
-    def session(self, name):
-        def serve(requests, _):
-            for kind, frame in self._play(name, self._frames(name, requests)):
-                yield self.bend.get(kind, frame)
-
-        return serve
-
-    def _frames(self, name, requests):
-        for request in requests:
-            self.received[name].append(request.SerializeToString())
-            yield request
-
-    def _together(self, name, close):
-        """Wait for every member; one of them closes the phase for all."""
-        if self._meet.wait(PATIENCE_S) == 0:
-            self.lists["closed"] = close()
-        self._meet.wait(PATIENCE_S)
-        return self.lists["closed"]
-
-    def _play(self, name, frames):
-        half = self.half
-        assert next(frames).WhichOneof("frame") == "hello"
-        half.receive_advertise(name, next(frames).advertise)
-        key_list = self._together(name, half.close_advertise)
-        yield "key_list", CoordinatorFrame(key_list=key_list)
-        shares = next(frames, None)
-        if shares is None or shares.WhichOneof("frame") == "abort":
-            self._meet.abort()
-            return
-        half.receive_shares(name, shares.encrypted_shares)
-        share_lists = self._together(name, half.close_shares)
-        yield "share_list", CoordinatorFrame(share_list=share_lists[name])
-        header = next(frames, None)
-        if header is None or header.WhichOneof("frame") == "abort":
-            self._meet.abort()
-            return
-        half.receive_header(name, header.masked_header)
-        complete = False
-        while not complete:
-            chunk = next(frames).masked_chunk
-            complete = half.receive_chunk(name, chunk.index, chunk.data)
-        survivors = self._together(name, half.close_uploads)
-        yield "survivor_list", CoordinatorFrame(survivor_list=survivors)
-        confirm = next(frames, None)
-        if confirm is None or confirm.WhichOneof("frame") == "abort":
-            self._meet.abort()
-            return
-        half.receive_confirm(name, confirm.confirm)
-        confirmations = self._together(name, half.close_confirm)
-        yield "confirmations", CoordinatorFrame(confirmations=confirmations)
-        half.receive_reveal(name, next(frames).reveal)
-        self.sum = self._together(name, half.finish)
-        result = Result(model_out=MODEL_OUT, ledger_index=9, included=self.names)
-        yield "result", CoordinatorFrame(result=result)
 
 
 @pytest.fixture
@@ -113,7 +42,7 @@ class Attempt:
         self.roster = {name: key_of(name).verify_key for name in self.names}
         self.key_of = key_of
         self.root = root
-        self.coordinator = Coordinator(self.authorisation, self.roster)
+        self.coordinator = ExchangeHalf(self.authorisation, self.roster)
         rng = np.random.default_rng(7)
         shape = (len(self.names), parameters)
         scale = 0.5 / np.sqrt(parameters)
