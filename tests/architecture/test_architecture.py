@@ -201,6 +201,41 @@ def test_an_auditor_installs_cryptography_alone() -> None:
     assert [d.split(">")[0] for d in PYPROJECT["project"]["dependencies"]] == ["cryptography"]
 
 
+# Import names that differ from the name of the distribution.
+DISTRIBUTIONS = {"grpc": "grpcio", "google": "protobuf", "opentelemetry": "opentelemetry-sdk"}
+ROLES = {
+    "proto/fedproto": ("net",),
+    "audit": ("net",),
+    "federation": ("net", "coordinator"),
+    "member_node": ("net", "coordinator", "member", "pretrain"),
+    "base_model": ("net", "pretrain"),
+    "renmei": ("net", "coordinator", "member", "pretrain"),
+}
+
+
+def third_party(folder: str) -> set[str]:
+    """Return the distributions that a package imports, late imports included."""
+    names: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.split(".")[0])
+    own = set(PYPROJECT["tool"]["importlinter"]["root_packages"])
+    return {DISTRIBUTIONS.get(n, n) for n in names - own - sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_a_package_declares_every_library_that_it_imports(folder: str) -> None:
+    project = PYPROJECT["project"]
+    requirements = [*project["dependencies"]]
+    for extra in ROLES[folder]:
+        requirements += project["optional-dependencies"][extra]
+    declared = {re.split(r"[\[<>=]", requirement)[0] for requirement in requirements}
+    assert third_party(folder) <= declared
+
+
 def test_flower_is_pinned_exactly_wherever_it_is_asked_for() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     flower = {d for extra in extras.values() for d in extra if d.startswith("flwr")}
