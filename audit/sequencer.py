@@ -133,7 +133,8 @@ class Sequencer(Generic[S]):
         with self._gate:
             if self._closed is None:
                 self._closed = unwritable("it is closed", _MEND_REOPEN)
-                self._waiting.put(None)
+            # The thread may be gone already; then nobody reads this, and nothing waits.
+            self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:

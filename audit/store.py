@@ -178,7 +178,11 @@ class Store:
         if row is None:
             return None
         return Head(
-            origin=row.origin, log_vkey=row.log_vkey, size=row.size, root=row.root, epoch=row.epoch
+            origin=row.origin,
+            log_vkey=row.log_vkey,
+            size=row.size,
+            root=self._bytes(row.root),
+            epoch=row.epoch,
         )
 
     def start(self, head: Head) -> None:
@@ -248,17 +252,17 @@ class Store:
             .where(_ENTRY.c.idx >= start, _ENTRY.c.idx < end)
             .order_by(_ENTRY.c.idx)
         )
-        return [row.data for row in self._all(query)]
+        return [self._bytes(row.data) for row in self._all(query)]
 
     def tile(self, level: int, n: int) -> bytes:
         """Return a hash tile; empty where there is none."""
         row = self._one(select(_TILE.c.data).where(_TILE.c.level == level, _TILE.c.n == n))
-        return b"" if row is None else bytes(row.data)
+        return b"" if row is None else self._bytes(row.data)
 
     def checkpoint(self, size: int) -> bytes | None:
         """Return the checkpoint that the log signed at a size."""
         row = self._one(select(_CHECKPOINT.c.note).where(_CHECKPOINT.c.size == size))
-        return None if row is None else bytes(row.note)
+        return None if row is None else self._bytes(row.note)
 
     def cosignatures(self, size: int) -> list[bytes]:
         """Return the witness lines under the checkpoint of a size, in key order."""
@@ -267,7 +271,7 @@ class Store:
             .where(_COSIGNATURE.c.size == size)
             .order_by(_COSIGNATURE.c.name, _COSIGNATURE.c.key_id)
         )
-        return [row.line for row in self._all(query)]
+        return [self._bytes(row.line) for row in self._all(query)]
 
     def cosigned_sizes(self) -> list[int]:
         """Return the sizes that any witness cosigned, newest first."""
@@ -281,6 +285,12 @@ class Store:
             if wanted:
                 query = query.where(column == wanted)
         return [row.idx for row in self._all(query)]
+
+    def _bytes(self, value: object) -> bytes:
+        # SQLite keeps a value's own type, whatever the column says.
+        if not isinstance(value, bytes):
+            raise unverified(f"{self._path} was not used", "a column of bytes holds something else")
+        return value
 
     def _one(self, query: Any) -> Any:
         with self._named_errors(), self._reader.connect() as connection:
