@@ -58,6 +58,11 @@ def node_key(public_key_openssh: bytes) -> bytes:
     )
 
 
+def client_context(root: Path) -> ssl.SSLContext:
+    """Return a TLS context that trusts the consortium's root alone."""
+    return ssl.create_default_context(cafile=str(root))
+
+
 class ControlClient:
     """The SuperLink's Control API: register nodes, start and stop runs."""
 
@@ -65,7 +70,7 @@ class ControlClient:
         self._client = ControlHttpClient(
             f"https://{address}",
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-            verify=ssl.create_default_context(cafile=str(root)),
+            verify=client_context(root),
         )
 
     def register_node(self, member: str, public_key: bytes) -> None:

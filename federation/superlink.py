@@ -7,13 +7,12 @@ authentication of their own, so nothing but federation.gateway may be reached fr
 
 import os
 import socket
-import ssl
 import sys
 from pathlib import Path
 
 import httpx
 
-from federation.flower_adapter import ControlClient, node_key
+from federation.flower_adapter import ControlClient, client_context, node_key
 from fedproto import process
 from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import LocalFault
@@ -105,7 +104,7 @@ class FlowerHost:
         ]
 
     def _healthy(self) -> bool:
-        context = ssl.create_default_context(cafile=str(self._keys / "root.crt"))
+        context = client_context(self._keys / "root.crt")
         try:
             answer = httpx.get(f"https://{self.address}/health", verify=context, trust_env=False)
         except httpx.TransportError:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64proto/v1/artifacts.proto\x12\x0b\x66\x65\x64proto.v1\"4\n\x12GetArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x1d\n\rArtifactChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32Q\n\tArtifacts\x12\x44\n\x03Get\x12\x1f.fedproto.v1.GetArtifactRequest\x1a\x1a.fedproto.v1.ArtifactChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66\x65\x64proto/v1/artifacts.proto\x12\x0b\x66\x65\x64proto.v1\"4\n\x12GetArtifactRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x1d\n\rArtifactChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"8\n\x08PutChunk\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\r\n\x0bPutResponse2\x8b\x01\n\tArtifacts\x12\x44\n\x03Get\x12\x1f.fedproto.v1.GetArtifactRequest\x1a\x1a.fedproto.v1.ArtifactChunk0\x01\x12\x38\n\x03Put\x12\x15.fedproto.v1.PutChunk\x1a\x18.fedproto.v1.PutResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETARTIFACTREQUEST']._serialized_end=96
   _globals['_ARTIFACTCHUNK']._serialized_start=98
   _globals['_ARTIFACTCHUNK']._serialized_end=127
-  _globals['_ARTIFACTS']._serialized_start=129
-  _globals['_ARTIFACTS']._serialized_end=210
+  _globals['_PUTCHUNK']._serialized_start=129
+  _globals['_PUTCHUNK']._serialized_end=185
+  _globals['_PUTRESPONSE']._serialized_start=187
+  _globals['_PUTRESPONSE']._serialized_end=200
+  _globals['_ARTIFACTS']._serialized_start=203
+  _globals['_ARTIFACTS']._serialized_end=342
 # @@protoc_insertion_point(module_scope)

@@ -17,3 +17,17 @@ class ArtifactChunk(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class PutChunk(_message.Message):
+    __slots__ = ("sha256", "vector", "data")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    vector: bool
+    data: bytes
+    def __init__(self, sha256: _Optional[str] = ..., vector: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PutResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -40,6 +40,11 @@ class ArtifactsStub:
                 request_serializer=fedproto_dot_v1_dot_artifacts__pb2.GetArtifactRequest.SerializeToString,
                 response_deserializer=fedproto_dot_v1_dot_artifacts__pb2.ArtifactChunk.FromString,
                 _registered_method=True)
+        self.Put = channel.stream_unary(
+                '/fedproto.v1.Artifacts/Put',
+                request_serializer=fedproto_dot_v1_dot_artifacts__pb2.PutChunk.SerializeToString,
+                response_deserializer=fedproto_dot_v1_dot_artifacts__pb2.PutResponse.FromString,
+                _registered_method=True)
 
 
 class ArtifactsServicer:
@@ -47,7 +52,15 @@ class ArtifactsServicer:
     """
 
     def Get(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A file's own SHA-256, or for a global adapter the digest of its vector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Put(self, request_iterator, context):
+        """A pretrainer or administrator brings files of a base model, and the adapter that a run starts from.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -59,6 +72,11 @@ def add_ArtifactsServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=fedproto_dot_v1_dot_artifacts__pb2.GetArtifactRequest.FromString,
                     response_serializer=fedproto_dot_v1_dot_artifacts__pb2.ArtifactChunk.SerializeToString,
+            ),
+            'Put': grpc.stream_unary_rpc_method_handler(
+                    servicer.Put,
+                    request_deserializer=fedproto_dot_v1_dot_artifacts__pb2.PutChunk.FromString,
+                    response_serializer=fedproto_dot_v1_dot_artifacts__pb2.PutResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,6 +107,33 @@ class Artifacts:
             '/fedproto.v1.Artifacts/Get',
             fedproto_dot_v1_dot_artifacts__pb2.GetArtifactRequest.SerializeToString,
             fedproto_dot_v1_dot_artifacts__pb2.ArtifactChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Put(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/fedproto.v1.Artifacts/Put',
+            fedproto_dot_v1_dot_artifacts__pb2.PutChunk.SerializeToString,
+            fedproto_dot_v1_dot_artifacts__pb2.PutResponse.FromString,
             options,
             channel_credentials,
             insecure,

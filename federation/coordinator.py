@@ -1,0 +1,188 @@
+"""The coordinator process: ledger, services, Flower, runs; put together, served and ended in order.
+
+Holds the log key, its own identity and sums; never a member's update, data or key. A shell module.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+
+from audit.ledger import Ledger
+from audit.note import NoteSigner
+from federation import dispatch
+from federation.artifacts import ArtifactStore
+from federation.clerk import Clerk
+from federation.exchange import ExchangeService, Hub
+from federation.flower_host import StockFlower
+from federation.journal import RunJournal
+from federation.ports import FlowerPort
+from federation.register import Register
+from federation.roles import RoleInterceptor
+from federation.rounds.run import RunDriver
+from federation.runs import Runs
+from federation.services import ArtifactService, GovernanceService, LedgerService, RoundsService
+from federation.superlink import require_free_port
+from federation.witnesses import WitnessService
+from fedproto import telemetry
+from fedproto.errors import LocalFault
+from fedproto.ids import MemberId, RunId
+from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now
+from fedproto.transport import SERVER_OPTIONS, Credentials
+from fedproto.v1 import (
+    artifacts_pb2_grpc,
+    exchange_pb2_grpc,
+    governance_pb2_grpc,
+    ledger_pb2_grpc,
+    rounds_pb2_grpc,
+    witness_pb2_grpc,
+)
+
+LOG_KEY = "log.key"
+NODES = "nodes"
+# Streams hold a thread each: sessions, witnesses and watchers of 64 members, and calls beside them.
+_THREADS = 256
+_TICK_S = 1.0
+
+MakeFlower = Callable[[Path, Path, str, Path], FlowerPort]
+
+
+def stock_flower(directory: Path, keys: Path, gateway: str, socket: Path) -> FlowerPort:
+    """Return the real Flower."""
+    return StockFlower(directory, keys=keys, gateway=gateway, dispatch_socket=socket)
+
+
+class Coordinator:
+    """A coordinator, put together; `start`, then `stop`."""
+
+    def __init__(self, root: Path, make_flower: MakeFlower = stock_flower) -> None:
+        self._parts = ExitStack()
+        self._stopping = threading.Event()
+        self.party = Party.load(root)
+        profile = self.party.profile
+        credentials = Credentials.load(self.party.keys, utc_now)
+        log_key = NoteSigner(profile.origin, seed_file(self.party.keys / LOG_KEY, 32))
+        with ExitStack() as undo:
+            undo.callback(self._parts.close)
+            self.ledger = Ledger.open(root / "ledger", log_key=log_key)
+            self._parts.callback(self.ledger.close)
+            self.register = Register(self.ledger, self.party)
+            self.clerk = Clerk(self.register)
+            self.hub = Hub()
+            self.orders = dispatch.Orders(self.hub)
+            self.artifacts = ArtifactStore(root / "artifacts")
+            socket = runtime_socket(root, "dispatch")
+            self._dispatch_socket = socket
+            self.flower = make_flower(root / "flower", self.party.keys, profile.gateway, socket)
+            self.runs = Runs(root / "runs", self.register, self._driver)
+            self.server = self._serve(credentials)
+            undo.pop_all()
+
+    def _serve(self, credentials: Credentials) -> grpc.Server:
+        address = self.party.profile.coordinator
+        host, _, port = address.rpartition(":")
+        require_free_port(host, int(port), "the coordinator")
+        server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc"),
+            interceptors=[
+                RoleInterceptor(self.party.profile.consortium, lambda: self.ledger.state.charter)
+            ],
+            options=SERVER_OPTIONS,
+        )
+        add = server
+        governance_pb2_grpc.add_GovernanceServicer_to_server(
+            GovernanceService(self.register, self.clerk), add
+        )
+        ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerService(self.register), add)
+        witness_pb2_grpc.add_WitnessServicer_to_server(WitnessService(self.register), add)
+        rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), add)
+        exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(self.hub), add)
+        artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), add)
+        if server.add_secure_port(address, credentials.server()) != int(port):
+            raise LocalFault(
+                "RNM-NET-0001",
+                what=f"the coordinator cannot listen on {address}",
+                why="another process took the port",
+                mend=f"find it with `ss -ltnp 'sport = :{port}'`",
+            )
+        return server
+
+    def start(self) -> None:
+        """Open the doors, start Flower, go on with runs that were under way."""
+        orders = dispatch.serve(self.orders, self._dispatch_socket)
+        self._parts.callback(lambda: orders.stop(grace=0.2).wait())
+        self._parts.callback(self.flower.stop)
+        self.server.start()
+        self.flower.start()
+        for member, key in self.nodes().items():
+            self.flower.register_node(member, key)
+        self.runs.resume()
+
+    def stop(self) -> None:
+        """Give up attempts in progress (they are recorded), then end every part."""
+        self._stopping.set()
+        self.runs.join()
+        self.register.close()
+        self.hub.close_all()
+        self.server.stop(grace=0.5).wait()
+        self._parts.close()
+
+    def tick(self) -> None:
+        """Do what depends on time alone: proposals whose voting has closed."""
+        self.clerk.review(now_ms())
+
+    def nodes(self) -> Mapping[MemberId, bytes]:
+        """Return the members' Flower node keys, as enrolment put them into `nodes/`."""
+        directory = self.party.root / NODES
+        return {MemberId(path.stem): path.read_bytes() for path in directory.glob("*.pub")}
+
+    def _driver(self, run: RunId, journal: RunJournal) -> RunDriver:
+        return RunDriver(
+            run=run,
+            party=self.party,
+            register=self.register,
+            artifacts=self.artifacts,
+            hub=self.hub,
+            orders=self.orders,
+            flower=self.flower,
+            nodes=self.nodes,
+            journal=journal,
+            directory=self.party.root / "runs",
+            stopping=self._stopping,
+        )
+
+
+def serve(root: Path, make_flower: MakeFlower = stock_flower) -> None:
+    """Serve until SIGTERM or SIGINT; the ready line goes to stdout, the log to stderr."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    telemetry.start("renmei-coordinator")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    coordinator = Coordinator(root, make_flower)
+    try:
+        coordinator.start()
+        line = {
+            "ready": True,
+            "coordinator": coordinator.party.profile.coordinator,
+            "gateway": coordinator.party.profile.gateway,
+            "ledger_size": coordinator.ledger.head.size,
+            "pid": os.getpid(),
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        while not stop.wait(_TICK_S):
+            coordinator.tick()
+    finally:
+        coordinator.stop()

@@ -1,0 +1,200 @@
+"""One attempt at one round: frames in, the pure halves' answers out, a sum or an abort at the end.
+
+Decides nothing by itself: `phases` says when to move on, `SecAggServer` what a message is worth. A
+member that breaks off, refuses or sends what it must not is a dropout with a code. A shell module.
+"""
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+
+from federation.exchange import Framed, Gone, Lobby
+from federation.journal import RunJournal
+from federation.rounds import phases
+from federation.rounds.phases import Attempt, Command, Phase
+from federation.secure_aggregation.server import SecAggServer
+from fedproto import telemetry
+from fedproto.authorisation import SignedAuthorisation
+from fedproto.errors import FederationError, LocalFault, PeerFault
+from fedproto.identity import VerifyKey
+from fedproto.ids import MemberId
+from fedproto.secagg.stages import AggregateSum
+from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame
+
+_LATE = "RNM-SECAGG-0005"
+_TOO_FEW = "RNM-SECAGG-0002"
+_WORDS = {
+    Phase.ADVERTISE: "joined",
+    Phase.SHARE: "shared",
+    Phase.UPLOAD: "masked",
+    Phase.CONFIRM: "confirmed",
+    Phase.REVEAL: "revealed",
+}
+
+
+class AttemptRunner:
+    """Runs one attempt; `run` is called once."""
+
+    def __init__(
+        self,
+        *,
+        authorisation: SignedAuthorisation,
+        roster: Mapping[MemberId, VerifyKey],
+        cohort: int,
+        phase_timeout_s: float,
+        lobby: Lobby,
+        journal: RunJournal,
+        stopping: Callable[[], bool],
+    ) -> None:
+        content = authorisation.content
+        self._content = content
+        self._server = SecAggServer(authorisation=authorisation, roster=roster)
+        self._attempt: Attempt = phases.begin(
+            frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
+        )
+        self._timeout_s = phase_timeout_s
+        self._lobby = lobby
+        self._journal = journal
+        self._stopping = stopping
+        self._present = set(content.members)
+        self._late_at = 0.0
+        # Why each member is out, for the round's record.
+        self.excluded: dict[MemberId, str] = {}
+
+    def run(self) -> AggregateSum:
+        """Return the sum over the survivors; raise RNM-SECAGG-0002 if too few are left."""
+        while self._attempt.phase is not Phase.DONE:
+            with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
+                span.set_attribute("fed.phase", self._attempt.phase.value)
+                self._await_phase()
+                span.set_attribute("fed.cohort.size", len(self._attempt.answered))
+                total = self._close()
+        assert total is not None  # noqa: S101  # closing the last phase gives the sum
+        return total
+
+    def _await_phase(self) -> None:
+        self._late_at = time.monotonic() + self._timeout_s
+        while True:
+            left_s = self._late_at - time.monotonic()
+            match phases.decide(self._attempt, late=left_s <= 0):
+                case Command.CLOSE:
+                    return
+                case Command.ABORT:
+                    raise self._too_few()
+                case Command.WAIT:
+                    self._take_one(min(left_s, 0.5))
+
+    def _take_one(self, timeout_s: float) -> None:
+        if self._stopping():
+            raise LocalFault(
+                "RNM-ROUND-0001",
+                what="the attempt was given up",
+                why="the coordinator is stopping",
+                mend="start the coordinator again: the run goes on with a new attempt",
+            )
+        try:
+            happening = self._lobby.inbox.get(timeout=max(timeout_s, 0.001))
+        except queue.Empty:
+            return
+        match happening:
+            case Gone(member, code):
+                self._lose(member, code)
+            case Framed(member, frame):
+                self._receive(member, frame)
+
+    def _receive(self, member: MemberId, frame: MemberFrame) -> None:
+        if member not in self._present:
+            return
+        try:
+            if self._hand_over(member, frame):
+                self._attempt = phases.answered(self._attempt, member)
+                self._note(_WORDS[self._attempt.phase], member=member)
+        except FederationError as error:
+            if error.code == _LATE:
+                return
+            # A PeerFault that names the coordinator means that somebody stands between us: the
+            # member is not to blame, but its stream is of no use to this attempt either way.
+            self._lobby.dismiss(member, error)
+            self._lose(member, error.code)
+
+    def _hand_over(self, member: MemberId, frame: MemberFrame) -> bool:
+        """Give a frame to the protocol; say whether it completes the member's part of a phase."""
+        server = self._server
+        match frame.WhichOneof("frame"):
+            case "advertise":
+                server.receive_advertise(member, frame.advertise)
+            case "encrypted_shares":
+                server.receive_shares(member, frame.encrypted_shares)
+            case "masked_header":
+                server.receive_header(member, frame.masked_header)
+                return False
+            case "masked_chunk":
+                chunk = frame.masked_chunk
+                return server.receive_chunk(member, chunk.index, chunk.data)
+            case "confirm":
+                server.receive_confirm(member, frame.confirm)
+            case "reveal":
+                server.receive_reveal(member, frame.reveal)
+            case "abort":
+                self._lose(member, frame.abort.code or "RNM-ROUND-0001")
+                return False
+            case other:
+                raise PeerFault(
+                    "RNM-SECAGG-0001",
+                    peer=member,
+                    what=f"a frame of {member} was refused",
+                    why=f"{other or 'an empty frame'} has no place in an attempt",
+                    mend="both sides need versions of Renmei that speak the same format",
+                )
+        return True
+
+    def _close(self) -> AggregateSum | None:
+        """Close the phase: tell those who are left what follows from it."""
+        phase, total = self._attempt.phase, None
+        match phase:
+            case Phase.ADVERTISE:
+                self._broadcast(CoordinatorFrame(key_list=self._server.close_advertise()))
+            case Phase.SHARE:
+                for member, shares in self._server.close_shares().items():
+                    self._lobby.send(member, CoordinatorFrame(share_list=shares))
+            case Phase.UPLOAD:
+                self._broadcast(CoordinatorFrame(survivor_list=self._server.close_uploads()))
+            case Phase.CONFIRM:
+                self._broadcast(CoordinatorFrame(confirmations=self._server.close_confirm()))
+            case Phase.REVEAL:
+                total = self._server.finish()
+        for member in self._attempt.waiting:
+            self._lose(member, "RNM-ROUND-0002")
+        self._note("closed")
+        self._attempt = phases.close(self._attempt, frozenset(self._present))
+        return total
+
+    def _broadcast(self, frame: CoordinatorFrame) -> None:
+        for member in sorted(self._attempt.answered & self._present):
+            self._lobby.send(member, frame)
+
+    def _lose(self, member: MemberId, code: str) -> None:
+        if member in self._present:
+            self._present.discard(member)
+            self.excluded[member] = code
+            self._attempt = phases.left(self._attempt, member)
+            self._note("left", member=member, code=code)
+
+    def _note(self, state: str, *, member: str = "", code: str = "") -> None:
+        self._journal.note(
+            self._attempt.phase.value,
+            state,
+            round_no=self._content.round,
+            attempt=self._content.attempt,
+            member=member,
+            code=code,
+        )
+
+    def _too_few(self) -> LocalFault:
+        reasons = ", ".join(f"{m}: {code}" for m, code in sorted(self.excluded.items()))
+        return LocalFault(
+            _TOO_FEW,
+            what=f"round {self._content.round} was aborted in phase {self._attempt.phase.value}",
+            why=f"fewer than {self._attempt.needed} members are left ({reasons or 'no answer'})",
+            mend="see why they left with `renmei explain CODE`; the next attempt asks them again",
+        )

@@ -1,0 +1,98 @@
+"""The runs that this coordinator drives: started by an administrator, resumed after a restart.
+
+Decides that a run starts once, and only under a mandate in its term. "Started" is a durable file, so a
+crash between the answer and the first entry loses nothing. A shell module.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from audit.records import Logged
+from federation.journal import RunJournal
+from federation.register import Register
+from federation.rounds.run import RunDriver
+from fedproto.durable import make_private_directory, write_atomic
+from fedproto.errors import LocalFault
+from fedproto.ids import RunId, is_run_id
+from fedproto.statements import RunApproved
+
+Drive = Callable[[RunId, RunJournal], RunDriver]
+
+
+class Runs:
+    """Starts, stops and resumes runs. Thread-safe."""
+
+    def __init__(self, directory: Path, register: Register, make: Drive) -> None:
+        make_private_directory(directory)
+        self._directory = directory
+        self._register = register
+        self._make = make
+        self._lock = threading.Lock()
+        self._drivers: dict[RunId, RunDriver] = {}
+        self._journals: dict[RunId, RunJournal] = {}
+        self._threads: list[threading.Thread] = []
+
+    def start(self, run: str, now_ms: int) -> None:
+        """Start a run; raise RNM-CONSENT-0001, -0002 or RNM-ROUND-0003."""
+        mandate = self._mandate(run)
+        if not mandate.body.not_before <= now_ms < mandate.body.not_after:
+            raise LocalFault(
+                "RNM-CONSENT-0002",
+                what=f"run {run[:8]} was not started",
+                why="its mandate is outside its term",
+                mend="propose the plan again",
+            )
+        with self._lock:
+            if (self._directory / f"{run}.started").exists():
+                raise LocalFault(
+                    "RNM-ROUND-0003",
+                    what=f"run {run[:8]} was not started",
+                    why="it was started before",
+                    mend=f"follow it with `renmei run watch {run[:8]}`",
+                )
+            write_atomic(self._directory / f"{run}.started", b"")
+            self._launch(RunId(run))
+
+    def resume(self) -> None:
+        """Go on with every run that was started and has not ended."""
+        with self._lock:
+            for path in sorted(self._directory.glob("*.started")):
+                if not path.with_suffix(".ended").exists():
+                    self._launch(RunId(path.stem))
+
+    def stop(self, run: str) -> None:
+        """Let a run end after the round in progress."""
+        self._mandate(run)
+        driver = self._drivers.get(RunId(run))
+        if driver is not None:
+            driver.halted = True
+
+    def journal(self, run: str) -> RunJournal:
+        """Return what happened in a run since this coordinator started."""
+        self._mandate(run)
+        with self._lock:
+            return self._journals.setdefault(RunId(run), RunJournal())
+
+    def join(self) -> None:
+        """Wait until every driver has ended; the caller has told them to."""
+        for thread in self._threads:
+            thread.join()
+
+    def _launch(self, run: RunId) -> None:
+        driver = self._make(run, self._journals.setdefault(run, RunJournal()))
+        self._drivers[run] = driver
+        thread = threading.Thread(target=driver.drive, name=f"run-{run[:8]}")
+        self._threads.append(thread)
+        thread.start()
+
+    def _mandate(self, run: str) -> Logged[RunApproved]:
+        mandate = self._register.ledger.state.mandate(RunId(run)) if is_run_id(run) else None
+        if mandate is None:
+            raise LocalFault(
+                "RNM-CONSENT-0001",
+                what=f"run {run[:8]} was refused",
+                why="the ledger holds no mandate for it",
+                mend="propose it with `renmei run propose`, and have the members vote",
+            )
+        return mandate

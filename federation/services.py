@@ -1,0 +1,179 @@
+"""The coordinator's remaining gRPC services: acts, ledger, rounds, artifacts.
+
+Decides which method takes which act; whether an act is admitted is decided by the ledger, who may call
+by `roles`. A shell module.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from federation.artifacts import CHUNK, ArtifactStore
+from federation.clerk import Clerk
+from federation.register import Register
+from federation.roles import caller_of
+from federation.runs import Runs
+from fedproto.errors import LocalFault
+from fedproto.party import now_ms
+from fedproto.statements import open_event
+from fedproto.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    governance_pb2,
+    governance_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    rounds_pb2,
+    rounds_pb2_grpc,
+)
+
+_ENTRIES_BYTES = 1 << 20
+
+
+class GovernanceService(governance_pb2_grpc.GovernanceServicer):
+    """Acts of parties, each through the method of its type and by the caller itself."""
+
+    def __init__(self, register: Register, clerk: Clerk) -> None:
+        self._register = register
+        self._clerk = clerk
+
+    def _admit(
+        self, request: governance_pb2.ActRequest, context: Any, kind: str
+    ) -> governance_pb2.ActResponse:
+        event = open_event(request.envelope, self._register.ledger.state.verify_key).event
+        if event.type != kind or event.actor.member != caller_of(context):
+            raise LocalFault(
+                "RNM-AUTH-0001",
+                what=f"a {event.type} act was refused",
+                why=f"this method takes {kind} acts of {caller_of(context)} alone",
+                mend="send each act yourself, by its own method",
+            )
+        appended = self._register.admit(request.envelope)
+        return governance_pb2.ActResponse(
+            index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash)
+        )
+
+    def ApproveBaseModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take base_model.approved."""
+        return self._admit(request, context, "base_model.approved")
+
+    def DeclareDataset(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take dataset.declared."""
+        return self._admit(request, context, "dataset.declared")
+
+    def Propose(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take proposal.opened."""
+        return self._admit(request, context, "proposal.opened")
+
+    def Vote(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take vote.cast, then see whether a mandate follows."""
+        response = self._admit(request, context, "vote.cast")
+        self._clerk.review(now_ms())
+        return response
+
+    def SignParticipation(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take participation.signed."""
+        return self._admit(request, context, "participation.signed")
+
+
+class LedgerService(ledger_pb2_grpc.LedgerServicer):
+    """The ledger for its readers, who verify what they get."""
+
+    def __init__(self, register: Register) -> None:
+        self._register = register
+
+    def GetCheckpoint(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Return the newest cosigned checkpoint; waits for one if asked to."""
+        if request.min_size and request.timeout_ms:
+            note = self._register.await_cosigned(request.min_size, request.timeout_ms / 1000)
+        else:
+            note = self._register.ledger.checkpoint() or b""
+        return ledger_pb2.GetCheckpointResponse(note=note)
+
+    def GetEntries(self, request: Any, _: Any) -> Iterator[Any]:  # noqa: N802
+        """Yield entries in chunks of about a mebibyte."""
+        chunk = ledger_pb2.EntriesChunk(start=request.start)
+        size = 0
+        for index, entry in enumerate(
+            self._register.ledger.entries(request.start, request.end), request.start
+        ):
+            if size + len(entry) > _ENTRIES_BYTES and chunk.entries:
+                yield chunk
+                chunk, size = ledger_pb2.EntriesChunk(start=index), 0
+            chunk.entries.append(entry)
+            size += len(entry)
+        yield chunk
+
+    def ProveInclusion(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Return an inclusion proof."""
+        hashes = self._register.ledger.prove_inclusion(request.index, request.size)
+        return ledger_pb2.ProveResponse(hashes=hashes)
+
+    def ProveConsistency(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Return a consistency proof."""
+        hashes = self._register.ledger.prove_consistency(request.old_size, request.size)
+        return ledger_pb2.ProveResponse(hashes=hashes)
+
+    def Export(self, _: Any, __: Any) -> Iterator[Any]:  # noqa: N802
+        """Yield a bundle for offline verification."""
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "bundle.zip"
+            self._register.ledger.export(path)
+            with path.open("rb") as file:
+                while block := file.read(CHUNK):
+                    yield ledger_pb2.ExportChunk(data=block)
+
+
+class RoundsService(rounds_pb2_grpc.RoundsServicer):
+    """Starting, stopping and watching runs."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    def Start(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Start a run."""
+        self._runs.start(request.run, now_ms())
+        return rounds_pb2.StartResponse()
+
+    def Stop(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Stop a run after the round in progress."""
+        self._runs.stop(request.run)
+        return rounds_pb2.StopResponse()
+
+    def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        """Yield what happens in a run."""
+        is_active: Callable[[], bool] = context.is_active
+        yield from self._runs.journal(request.run).follow(is_active)
+
+
+class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):
+    """Files and adapters by digest."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+
+    def Get(self, request: Any, _: Any) -> Iterator[Any]:  # noqa: N802
+        """Yield an artifact."""
+        for block in self._store.read(request.sha256, request.offset):
+            yield artifacts_pb2.ArtifactChunk(data=block)
+
+    def Put(self, request_iterator: Iterator[Any], _: Any) -> Any:  # noqa: N802
+        """Keep an artifact under the digest that it must have."""
+        first = next(request_iterator, None)
+        if first is None:
+            raise LocalFault(
+                "RNM-FORM-0002",
+                what="an artifact was refused",
+                why="nothing was sent",
+                mend="send its digest and its bytes",
+            )
+
+        def blocks() -> Iterator[bytes]:
+            yield first.data
+            for chunk in request_iterator:
+                yield chunk.data
+
+        if not self._store.has(first.sha256):
+            self._store.put(first.sha256, blocks(), vector=first.vector)
+        return artifacts_pb2.PutResponse()
