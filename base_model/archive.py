@@ -3,6 +3,7 @@
 Trusts nothing in an archive: names only select, nothing is written to disk. Pure but for reading.
 """
 
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -14,11 +15,16 @@ _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 
 
+def order(name: str) -> bytes:
+    """Return what files are sorted by: a digest, so that a capped source is a sample of the whole."""
+    return hashlib.sha256(b"renmei/v1/order\0" + name.encode(errors="surrogateescape")).digest()
+
+
 def files(path: Path, globs: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, content) of the files that a glob matches, in name order; `*` crosses slashes."""
+    """Yield (name, content) of the files that a glob matches, in `order`; `*` crosses slashes."""
     if path.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(path) as wheel:
-            for name in sorted(wheel.namelist()):
+            for name in sorted(wheel.namelist(), key=order):
                 if any(fnmatchcase(name, glob) for glob in globs):
                     yield name, wheel.read(name)
     elif path.suffix == ".deb":
@@ -29,16 +35,16 @@ def files(path: Path, globs: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar(file: io.BytesIO, globs: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    chosen: dict[str, bytes] = {}
     with tarfile.open(fileobj=file) as archive:
-        chosen = [
-            member
-            for member in archive.getmembers()
-            if member.isfile() and any(fnmatchcase(member.name, glob) for glob in globs)
-        ]
-        for member in sorted(chosen, key=lambda member: member.name):
-            content = archive.extractfile(member)
-            if content is not None:
-                yield member.name, content.read()
+        # Once through from the start: going back in a compressed archive begins it again.
+        for member in archive:
+            if member.isfile() and any(fnmatchcase(member.name, glob) for glob in globs):
+                content = archive.extractfile(member)
+                if content is not None:
+                    chosen[member.name] = content.read()
+    for name in sorted(chosen, key=order):
+        yield name, chosen[name]
 
 
 def _deb_data(data: bytes) -> bytes:

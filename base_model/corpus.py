@@ -1,24 +1,30 @@
 """Corpora: documents of a domain, deduplicated, split by group, in a cache that survives `kill -9`.
 
-Decides which document is for training and which is held out: by the hash of its group, so that the
-split never depends on order. Trusts only archives whose digest is the lock's.
+Decides which document is for training and which is held out: whole groups, in the order of their
+digest, so that near-duplicates never straddle and the order of reading does not matter. Trusts only
+archives whose digest is the lock's.
 """
 
 import hashlib
 import json
+import lzma
 import os
-from collections.abc import Iterable, Iterator
+import sqlite3
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from base_model import archive
 from base_model.fetch import present
 from base_model.lockfile import Index, Lock, Source
 from base_model.sources import READERS, Document, docstrings, pieces
+from base_model.surroundings import Package, installed
 from fedproto import jcs
-from fedproto.durable import write_atomic
+from fedproto.durable import disk_fault, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
 from fedproto.jcs import Json
@@ -27,11 +33,23 @@ BASE = "base"
 COMMON = "common"
 DOMAINS = ("honda", "nec", "softbank", "sony")
 
-# Bytes of text that a source, or the docstrings together, may give.
+# Bytes of text that a source may give, and a package's docstrings.
 SOURCE_CAP = 3_000_000
+DOCSTRING_CAP = 1_500_000
 DOCSTRING_PACKAGES = ("numpy", "sqlalchemy", "torch", "transformers")
-_HELD_OUT_PERCENT = 12
-_VERSION = 1
+# Where there is no apt, English docstrings stand in for the Japanese common documents.
+COMMON_PACKAGES = ("rich", "pygments")
+_VERSION = 2
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    sqlite3.Error,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +66,40 @@ class Split:
         return sha256_hex(self.manifest)
 
 
-def held_out(group: str) -> bool:
-    """Say whether a group is held out for tests."""
-    value = int.from_bytes(
-        hashlib.sha256(b"renmei/v1/split\0" + group.encode()).digest()[:8], "big"
-    )
-    return value % 100 < _HELD_OUT_PERCENT
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Input:
+    """One thing that a corpus is read from; `archive_sha256` is empty for an installed package."""
+
+    name: str
+    licence: str
+    archive_sha256: str
+    documents: Iterator[Document]
+
+
+def split(documents: Iterable[Document]) -> tuple[list[Document], list[Document]]:
+    """Return training and held-out documents: 10 to 15 % of the bytes are held out, whole groups.
+
+    Groups are taken in the order of their digest; one that would pass 15 % is passed over.
+    """
+    kept = list(documents)
+    sizes: Counter[str] = Counter()
+    for document in kept:
+        sizes[document.group] += len(document.text.encode())
+    total = sizes.total()
+    chosen: set[str] = set()
+    held = 0
+    for group in sorted(sizes, key=_rank):
+        if held * 100 >= total * 10:
+            break
+        if (held + sizes[group]) * 100 <= total * 15:
+            chosen.add(group)
+            held += sizes[group]
+    train = [document for document in kept if document.group not in chosen]
+    return train, [document for document in kept if document.group in chosen]
+
+
+def _rank(group: str) -> bytes:
+    return hashlib.sha256(b"renmei/v1/split\0" + group.encode()).digest()
 
 
 def build_domain(name: str, cache: Path, lock: Lock) -> Split:
@@ -63,20 +109,23 @@ def build_domain(name: str, cache: Path, lock: Lock) -> Split:
         LocalFault: RNM-DATA-0001 a source was not fetched; RNM-DATA-0002 an archive cannot be read;
             RNM-DATA-0003 nothing came out.
     """
-    built = cache / "built" / f"{lock.digest[:16]}-{_VERSION}-{name}"
+    inputs, absent = _inputs(name, cache, lock)
+    # A package that came or changed since makes another corpus.
+    made_of = jcs.dumps([_VERSION, lock.digest, [item.name for item in inputs], list(absent)])
+    built = cache / "built" / f"{name}-{sha256_hex(made_of)[:16]}"
     if not (built / "manifest.json").exists():
-        _extract(name, cache, lock, built)
+        _extract(name, lock, inputs, absent, built)
     return read_split(built)
 
 
 def read_split(directory: Path) -> Split:
     """Read an extracted corpus; refuse one whose files are not those of its manifest."""
-    manifest = (directory / "manifest.json").read_bytes()
+    manifest = _read(directory / "manifest.json")
     recorded = jcs.loads(manifest)
     parts = {}
     for part in ("train", "test"):
         path = directory / f"{part}.jsonl"
-        raw = path.read_bytes() if path.exists() else b""
+        raw = _read(path)
         if not isinstance(recorded, dict) or recorded.get(f"{part}_sha256") != sha256_hex(raw):
             raise LocalFault(
                 "RNM-DATA-0002",
@@ -84,14 +133,26 @@ def read_split(directory: Path) -> Split:
                 why="it is not the file that its manifest names",
                 mend=f"remove {directory}; it is extracted again from the cache",
             )
-        parts[part] = tuple(_lines(raw))
+        parts[part] = _documents(path, raw)
     return Split(train=parts["train"], test=parts["test"], manifest=manifest)
 
 
-def _lines(raw: bytes) -> Iterator[Document]:
-    for line in raw.splitlines():
-        item = json.loads(line)
-        yield Document(item["group"], item["text"])
+def read_documents(path: Path) -> tuple[Document, ...]:
+    """Read a file of JSON lines, one {"group", "text"} each: what a silo keeps its data in.
+
+    Raises:
+        LocalFault: RNM-DATA-0001 it is missing; RNM-DATA-0002 it cannot be read; RNM-DATA-0003 it
+            holds no text.
+    """
+    documents = _documents(path, _read(path))
+    if not any(document.text for document in documents):
+        raise LocalFault(
+            "RNM-DATA-0003",
+            what=f"{path} was not used",
+            why="it holds no text",
+            mend='put documents there, one {"group": ..., "text": ...} a line',
+        )
+    return documents
 
 
 def to_jsonl(documents: Iterable[Document]) -> bytes:
@@ -102,19 +163,59 @@ def to_jsonl(documents: Iterable[Document]) -> bytes:
     )
 
 
-def _extract(name: str, cache: Path, lock: Lock, built: Path) -> None:
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise LocalFault(
+            "RNM-DATA-0001",
+            what=f"{path} was not read",
+            why="there is no such file",
+            mend="make the corpus first, or name the directory that holds it",
+        ) from None
+    except OSError as error:
+        raise LocalFault(
+            "RNM-DATA-0002",
+            what=f"{path} cannot be read",
+            why=os.strerror(error.errno or 0),
+            mend="make it a plain file that this user may read",
+        ) from None
+
+
+def _documents(path: Path, raw: bytes) -> tuple[Document, ...]:
+    documents = []
+    for number, line in enumerate(raw.splitlines(), start=1):
+        try:
+            item = json.loads(line)
+            group, text = item["group"], item["text"]
+        except (ValueError, KeyError, TypeError):
+            group = text = None
+        if not isinstance(group, str) or not isinstance(text, str):
+            # The line itself is not shown: it is private data.
+            raise LocalFault(
+                "RNM-DATA-0002",
+                what=f"{path} was not used",
+                why=f"line {number} is not a JSON object with the strings group and text",
+                mend='write each document as one line: {"group": ..., "text": ...}',
+            )
+        documents.append(Document(group, text))
+    return tuple(documents)
+
+
+def _extract(
+    name: str, lock: Lock, inputs: Sequence[_Input], absent: Sequence[str], built: Path
+) -> None:
     sources: list[Json] = []
     seen: set[str] = set()
-    train: list[Document] = []
-    test: list[Document] = []
-    for label, licence, documents in _inputs(name, cache, lock):
-        before = len(train) + len(test)
-        for document in documents:
+    kept: list[Document] = []
+    for item in inputs:
+        before = len(kept)
+        for document in item.documents:
             if document.text not in seen:
                 seen.add(document.text)
-                (test if held_out(document.group) else train).append(document)
-        count = len(train) + len(test) - before
-        sources.append({"name": label, "licence": licence, "documents": count})
+                kept.append(document)
+        sources.append(_describe(item, kept[before:]))
+    train, test = split(kept)
     if not train or not test:
         raise LocalFault(
             "RNM-DATA-0003",
@@ -129,41 +230,81 @@ def _extract(name: str, cache: Path, lock: Lock, built: Path) -> None:
             "domain": name,
             "lock_sha256": lock.digest,
             "sources": sources,
+            "absent": list(absent),
             "train_sha256": sha256_hex(parts["train"]),
+            "train_documents": len(train),
             "test_sha256": sha256_hex(parts["test"]),
+            "test_documents": len(test),
         }
     )
-    built.mkdir(parents=True, exist_ok=True)
+    try:
+        built.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_fault(built, error) from None
     for part, data in parts.items():
         write_atomic(built / f"{part}.jsonl", data)
     # The manifest comes last: without it the directory counts as absent.
     write_atomic(built / "manifest.json", manifest)
 
 
-def _inputs(name: str, cache: Path, lock: Lock) -> Iterator[tuple[str, str, Iterator[Document]]]:
-    chosen = lock.of(name)
-    for source in chosen:
-        if not present(source, cache):
-            if source.index is Index.APT:
-                continue
+def _describe(item: _Input, documents: Sequence[Document]) -> Json:
+    return {
+        "name": item.name,
+        "licence": item.licence,
+        "archive_sha256": item.archive_sha256,
+        "documents": len(documents),
+        "bytes": sum(len(document.text.encode()) for document in documents),
+        "text_sha256": sha256_hex(to_jsonl(documents)),
+    }
+
+
+def _inputs(name: str, cache: Path, lock: Lock) -> tuple[list[_Input], list[str]]:
+    """Return what a corpus is read from, and the names of the sources that it goes on without."""
+    inputs: list[_Input] = []
+    absent: list[str] = []
+    for source in lock.of(name):
+        if present(source, cache):
+            label = f"{source.name} {source.version}"
+            inputs.append(
+                _Input(
+                    name=label,
+                    licence=source.licence,
+                    archive_sha256=source.sha256,
+                    documents=_source(source, cache),
+                )
+            )
+        elif source.index is Index.APT:
+            absent.append(source.name)
+        else:
             raise LocalFault(
                 "RNM-DATA-0001",
                 what=f"the corpus {name} was not built",
                 why=f"{source.filename} is not in {cache}, or its digest differs from the lock",
                 mend=f"run: renmei base fetch --cache {cache}",
             )
-        yield f"{source.name} {source.version}", source.licence, _read(source, cache)
-    if name == BASE or (name == COMMON and not any(present(s, cache) for s in chosen)):
-        # Where there is no apt, English docstrings stand in for the Japanese common documents.
-        for package in DOCSTRING_PACKAGES if name == BASE else ("rich", "requests"):
-            yield _package(package), "BSD/Apache-2.0/MIT (see the package)", _docstrings(package)
+    if name == BASE:
+        inputs += _docstrings(DOCSTRING_PACKAGES)
+    elif name == COMMON and not inputs:
+        inputs += _docstrings(COMMON_PACKAGES)
+    return inputs, absent
 
 
-def _package(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} (absent)"
+def _docstrings(names: Sequence[str]) -> list[_Input]:
+    return [
+        _Input(
+            name=f"{package.name} {package.version}",
+            licence=package.licence,
+            archive_sha256="",
+            documents=_capped(_modules(package), DOCSTRING_CAP),
+        )
+        for package in map(installed, names)
+        if package is not None
+    ]
+
+
+def _modules(package: Package) -> Iterator[Document]:
+    for name in sorted(package.modules, key=archive.order):
+        yield from docstrings(f"{package.name}/{name}", (package.root / name).read_bytes())
 
 
 def _capped(documents: Iterator[Document], cap: int) -> Iterator[Document]:
@@ -176,12 +317,12 @@ def _capped(documents: Iterator[Document], cap: int) -> Iterator[Document]:
             yield piece
 
 
-def _read(source: Source, cache: Path) -> Iterator[Document]:
+def _source(source: Source, cache: Path) -> Iterator[Document]:
     def documents() -> Iterator[Document]:
         try:
             for name, data in archive.files(cache / source.filename, source.globs):
                 yield from READERS[source.reader](name, data)
-        except (OSError, ValueError, EOFError) as error:
+        except _UNREADABLE as error:
             raise LocalFault(
                 "RNM-DATA-0002",
                 what=f"{source.filename} cannot be read",
@@ -190,20 +331,3 @@ def _read(source: Source, cache: Path) -> Iterator[Document]:
             ) from None
 
     return _capped(documents(), SOURCE_CAP)
-
-
-def _docstrings(package: str) -> Iterator[Document]:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return iter(())
-
-    def documents() -> Iterator[Document]:
-        root = Path(next(iter(spec.submodule_search_locations or ())))
-        for folder, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
-                if name.endswith(".py") and "test" not in folder:
-                    path = Path(folder) / name
-                    yield from docstrings(f"{package}/{path.relative_to(root)}", path.read_bytes())
-
-    return _capped(documents(), SOURCE_CAP // 2)

@@ -7,7 +7,9 @@ import tomllib
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+from fedproto.errors import LocalFault
 from fedproto.ids import Digest, is_digest, sha256_hex
 
 LOCK = Path(__file__).with_name("corpus.lock")
@@ -28,6 +30,7 @@ class Source:
     name: str
     version: str
     filename: str
+    bytes: int
     sha256: Digest
     index: Index
     licence: str
@@ -36,9 +39,12 @@ class Source:
     globs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not is_digest(self.sha256) or "/" in self.filename or not self.globs:
+        plain = self.filename and "/" not in self.filename and not self.filename.startswith(".")
+        # What begins with "-" would be an option of pip or apt.
+        words = not any(word.startswith("-") or " " in word for word in (self.name, self.version))
+        if not (is_digest(self.sha256) and plain and words and self.globs and self.licence):
             raise ValueError(
-                f"corpus.lock: {self.name} needs a digest, a plain file name and globs"
+                f"{self.name} needs a digest, a licence, a plain file name, a version and globs"
             )
 
 
@@ -55,16 +61,20 @@ class Lock:
 
 
 def read_lock(path: Path = LOCK) -> Lock:
-    """Read the lock that ships with Renmei, or another one."""
-    raw = path.read_bytes()
-    sources = tuple(
-        Source(
-            **{
-                **entry,
-                "index": Index(entry["index"]),
-                "globs": tuple(entry["globs"]),
-            }
-        )
-        for entry in tomllib.loads(raw.decode())["source"]
-    )
+    """Read the lock that ships with Renmei, or another one; raise RNM-DATA-0002 if it is damaged."""
+    try:
+        raw = path.read_bytes()
+        entries = tomllib.loads(raw.decode())["source"]
+        sources = tuple(_source(entry) for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LocalFault(
+            "RNM-DATA-0002",
+            what=f"the corpus lock {path} was not used",
+            why=f"{type(error).__name__}: {error}",
+            mend="put back the file that came with Renmei; it is checked in",
+        ) from None
     return Lock(sources=sources, digest=sha256_hex(raw))
+
+
+def _source(entry: dict[str, Any]) -> Source:
+    return Source(**{**entry, "index": Index(entry["index"]), "globs": tuple(entry["globs"])})

@@ -31,6 +31,9 @@ class Document:
 Reader = Callable[[str, bytes], Iterator[Document]]
 
 _TAG = re.compile(r"<(script|style|head|nav)\b[^>]*>.*?</\1>|<[^>]+>", re.DOTALL | re.IGNORECASE)
+# An address of a person has no place in a corpus; the dot after the @ leaves decorators alone.
+_ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_SAME_MAKER = {"acura": "honda", "cadillac": "gm", "opel": "gm", "fca": "chrysler"}
 _ROFF_TEXT = frozenset("SH SS TP B I BR RB IR RI BI IB IP TH".split())
 
 
@@ -42,9 +45,15 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).name
 
 
-def plain(name: str, data: bytes) -> Iterator[Document]:
-    """Yield a text file as it is; its group is the first word of its name."""
-    yield Document(re.split(r"[_.]", _stem(name))[0] + "/" + _stem(name)[:24], _decode(data))
+def numbering(name: str, data: bytes) -> Iterator[Document]:
+    """Yield the numbering plan of a region; each is a group of its own."""
+    yield Document(_stem(name), _decode(data))
+
+
+def textfsm(name: str, data: bytes) -> Iterator[Document]:
+    """Yield a parser of a device command; its group is the command, whoever made the device."""
+    words = _stem(name).removesuffix(".textfsm").split("_")
+    yield Document(" ".join(words[2:]) or _stem(name), _decode(data))
 
 
 def definitions(name: str, data: bytes) -> Iterator[Document]:
@@ -56,8 +65,10 @@ def definitions(name: str, data: bytes) -> Iterator[Document]:
 
 def dbc(name: str, data: bytes) -> Iterator[Document]:
     """Yield a CAN database; all of one car maker are one group, since they share messages."""
-    maker = re.split(r"[_.]", _stem(name).lower())[0]
-    yield Document(maker, _decode(data))
+    path = PurePosixPath(name.lower())
+    # Below generator/, files are named by part ("_comma.dbc") and folders by maker.
+    maker = path.parent.name if "generator" in path.parts else re.split(r"[_.]", path.name)[0]
+    yield Document(_SAME_MAKER.get(maker, maker), _decode(data))
 
 
 def prowler(name: str, data: bytes) -> Iterator[Document]:
@@ -93,8 +104,12 @@ def stix(_: str, data: bytes) -> Iterator[Document]:
 
 
 def abc(name: str, data: bytes) -> Iterator[Document]:
-    """Yield the tunes of an ABC file; variants of one title are one group."""
-    for tune in re.split(r"\n(?=X: ?\d)", _decode(data)):
+    """Yield the tunes of an ABC file; variants of one title are one group.
+
+    Z: fields are left out: they hold names and addresses of the people who transcribed.
+    """
+    text = re.sub(r"^Z:.*\n?", "", _decode(data), flags=re.MULTILINE)
+    for tune in re.split(r"\n(?=X: ?\d)", text):
         title = re.search(r"^T: ?(.*)$", tune, re.MULTILINE)
         yield Document(re.sub(r"\W", "", title[1].lower()) if title else _stem(name), tune)
 
@@ -106,11 +121,14 @@ def docstrings(name: str, data: bytes) -> Iterator[Document]:
     except (SyntaxError, ValueError):
         return
     parts = []
-    for node in ast.walk(tree):
+    nodes: list[ast.AST] = [tree]
+    while nodes:
+        node = nodes.pop(0)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text and len(text) > 120:
                 parts.append(f"{getattr(node, 'name', '')}\n{text}".strip())
+            nodes.extend(node.body)
     if parts:
         yield Document(name, "\n\n".join(parts))
 
@@ -165,7 +183,8 @@ def _lexicon(connection: sqlite3.Connection) -> Iterator[Document]:
 
 
 READERS: dict[str, Reader] = {
-    "plain": plain,
+    "numbering": numbering,
+    "textfsm": textfsm,
     "definitions": definitions,
     "dbc": dbc,
     "prowler": prowler,
@@ -179,10 +198,14 @@ READERS: dict[str, Reader] = {
 
 
 def pieces(document: Document) -> Iterator[Document]:
-    """Cut a document at line ends into pieces of at most 4 KiB; drop those that say too little."""
+    """Cut a document at line ends into pieces of at most 4 KiB; drop those that say too little.
+
+    E-mail addresses are replaced here, in whatever was read.
+    """
     piece: list[str] = []
     size = 0
-    for line in re.sub(r"\n{3,}", "\n\n", document.text.strip()).split("\n"):
+    text = _ADDRESS.sub("[address]", document.text.strip())
+    for line in re.sub(r"\n{3,}", "\n\n", text).split("\n"):
         length = len(line.encode()) + 1
         if size + length > MAX_DOCUMENT and piece:
             yield from _kept(document.group, piece)
