@@ -39,6 +39,7 @@ from member_node.log import Log
 from member_node.participation import Participation
 from member_node.ports import TaskSource, Trainer
 from member_node.preparation import Preparation
+from member_node.training import BackgroundTraining
 from member_node.tunnel import Tunnel
 from member_node.witness_client import WitnessClient
 
@@ -150,7 +151,7 @@ class Agent:
             acts=self.acts,
             artifacts=self.artifacts,
             marks=self.marks,
-            trainer=trainer,
+            training=BackgroundTraining(trainer, preparation.forget),
             preparation=preparation,
             log=self.log,
         )

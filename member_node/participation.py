@@ -9,12 +9,11 @@ module.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
-from fedproto.errors import CODES, FederationError, LocalFault, PeerFault
+from fedproto.errors import CODES, FederationError, PeerFault
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
 from fedproto.party import Party, now_ms, utc_now
@@ -31,14 +30,14 @@ from member_node.gate import GatedChannel
 from member_node.ledger_client import LedgerClient
 from member_node.log import Log
 from member_node.marks import MarkBook
-from member_node.ports import Answer, Task, Trainer
+from member_node.ports import Answer, Task
 from member_node.preparation import Preparation
 from member_node.secagg_client import SecAggClient
-from member_node.session import ExchangeSession, TrainedDelta, Upload
+from member_node.session import ExchangeSession, Upload
+from member_node.training import BackgroundTraining, Lesson
 
 # How long a node waits for the ledger to show, cosigned, what it was sent.
 _LEDGER_PATIENCE_S = 30.0
-_COORDINATOR = "coordinator"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Participation:
     acts: ActClient
     artifacts: ArtifactClient
     marks: MarkBook
-    trainer: Trainer
+    training: BackgroundTraining
     preparation: Preparation
     log: Log
     clock_ms: Callable[[], int] = now_ms
@@ -135,7 +134,7 @@ class Participation:
             channel=self.channel,
             authorisation=authorisation,
             half=half,
-            trained=self._train(consent.content.round, model_in),
+            trained=self.training.start(_lesson(consent), model_in),
             rounding_seed=self.entropy(32),
             sign_receipt=sign_receipt,
             timeout_s=max(1.0, (consent.content.not_after - self.clock_ms()) / 1000),
@@ -143,10 +142,10 @@ class Participation:
         try:
             session.run()
         except PeerFault as fault:
-            if fault.peer == _COORDINATOR:
-                store = EvidenceStore(root=self.party.root)
-                store.keep(fault, session.last_received, authorisation.raw, utc_now())
+            store = EvidenceStore(root=self.party.root)
+            store.keep(fault, session.last_received, authorisation.raw, utc_now())
             raise
+        self.training.drop()
         return receipts[0]
 
     def _half(self, authorisation: SignedAuthorisation) -> SecAggClient:
@@ -165,23 +164,6 @@ class Participation:
             entropy=self.entropy,
         )
 
-    def _train(self, round_no: int, model_in: FlatVector) -> "Future[TrainedDelta]":
-        future: Future[TrainedDelta] = Future()
-        parent = telemetry.traceparent()
-
-        def work() -> None:
-            with telemetry.tracer().start_as_current_span("member.train", telemetry.parent(parent)):
-                try:
-                    future.set_result(self.trainer.train(round_no, model_in))
-                except BaseException as error:
-                    # Whatever it is, the session is told, so that nobody waits for it.
-                    future.set_exception(_named(error))
-                    if not isinstance(error, FederationError):
-                        raise
-
-        threading.Thread(target=work, name="train", daemon=True).start()
-        return future
-
     def _sign_receipt(self, consent: Consent, dataset: Digest, upload: Upload) -> bytes:
         content = consent.content
         return self.acts.sign_participation(
@@ -197,18 +179,12 @@ class Participation:
         )
 
 
+def _lesson(consent: Consent) -> Lesson:
+    content = consent.content
+    return Lesson(run=content.run, round=content.round, model_in=content.model_in)
+
+
 def _refusal(error: FederationError) -> Answer:
     """Return what the coordinator is told: of consent why, else the code's title and no more."""
     plain = error.code.startswith(("RNM-CONSENT", "RNM-SECAGG", "RNM-GOV"))
     return Answer(code=error.code, why=error.why[:300] if plain else CODES[error.code].en)
-
-
-def _named(error: BaseException) -> FederationError:
-    if isinstance(error, FederationError):
-        return error
-    return LocalFault(
-        "RNM-BUG-0001",
-        what="training ended",
-        why=type(error).__name__,
-        mend="report it with this node's log of this minute",
-    )

@@ -270,13 +270,21 @@ def test_another_adapter_than_the_last_round_led_to_is_refused(approved, site):
     refused("RNM-CONSENT-0006", consent, approved, bait, site)
 
 
-@pytest.mark.parametrize("model_in", [OTHER])
-def test_a_first_round_that_the_ledger_starts_from_another_adapter_is_refused(
-    approved, site, model_in
+def test_a_first_round_from_another_adapter_is_refused_by_the_ledger_and_by_the_node(
+    approved, site
 ):
-    """The rules of the ledger leave round 1's adapter to the plan; the node compares it."""
-    content = recorded(approved, model_in=model_in)
-    refused("RNM-CONSENT-0006", consent, approved, content, site)
+    content = approved.authorisation(model_in=OTHER)
+    authorisation = authenticate(approved.sign(content), approved.charter)
+    with pytest.raises(AssertionError, match="adapter that is due"):
+        approved.start(authorisation)
+    recorded(approved)
+    grounds = grounds_of(approved.state, RUN)
+    attempt = grounds.attempts[0]
+    said = replace(attempt.started.body, model_in=OTHER, authorisation_sha256=authorisation.digest)
+    forced = replace(attempt, started=replace(attempt.started, body=said))
+    refused(
+        "RNM-CONSENT-0006", check, authorisation, replace(grounds, attempts=(forced,)), site, NOW
+    )
 
 
 @pytest.mark.parametrize(
