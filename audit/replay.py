@@ -119,7 +119,7 @@ def _run_summary(state: State, run: Run) -> RunSummary:
         run=body.run,
         mandate=run.mandate.index,
         proposal=state.leaves[body.proposal],
-        votes=tuple(state.leaves[vote] for vote in body.votes),
+        votes=tuple(sorted(state.leaves[vote] for vote in body.votes)),
         members=body.members,
         rounds=tuple(_round_summary(attempt) for attempt in run.rounds),
         model_out=state.model_out(body.run),

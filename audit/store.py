@@ -177,6 +177,8 @@ class Store:
         row = self._one(select(_LOG))
         if row is None:
             return None
+        if not isinstance(row.size, int) or not isinstance(row.epoch, int):
+            raise unverified(f"{self._path} was not used", "its head is not a number")
         return Head(
             origin=row.origin,
             log_vkey=row.log_vkey,

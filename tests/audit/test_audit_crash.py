@@ -104,7 +104,9 @@ def mounting_is_possible():
 
 def test_a_full_disk_refuses_by_name_and_the_ledger_goes_on_when_there_is_room():
     if not mounting_is_possible():
-        pytest.skip("this machine lets no one mount a tmpfs; the limit test below covers the way back")
+        pytest.skip(
+            "this machine lets no one mount a tmpfs; the limit test below covers the way back"
+        )
     script = 'mount -t tmpfs -o size=3m t /mnt && exec "$@" /mnt/ledger'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
     run = subprocess.run(
