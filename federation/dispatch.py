@@ -45,7 +45,7 @@ class Orders:
             self._waiting[run] = NextResponse(
                 authorisation=authorisation.raw,
                 traceparent=traceparent,
-                nodes=dict(nodes),
+                nodes={str(member): key for member, key in nodes.items()},
                 timeout_s=max(1, int(timeout_s)),
                 ctx=authorisation.ctx,
             )

@@ -54,7 +54,7 @@ def authorise(method: str, member: MemberId | None, charter: Charter) -> MemberI
     return member
 
 
-class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
+class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no such at run time
     """Wraps each handler so that it runs for callers with the right role only."""
 
     def __init__(self, consortium: str, charter: Callable[[], Charter]) -> None:

@@ -63,6 +63,7 @@ class AttemptRunner:
 
     def run(self) -> AggregateSum:
         """Return the sum over the survivors; raise RNM-SECAGG-0002 if too few are left."""
+        total: AggregateSum | None = None
         while self._attempt.phase is not Phase.DONE:
             with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
                 span.set_attribute("fed.phase", self._attempt.phase.value)
@@ -163,6 +164,8 @@ class AttemptRunner:
                 self._broadcast(CoordinatorFrame(confirmations=self._server.close_confirm()))
             case Phase.REVEAL:
                 total = self._server.finish()
+            case Phase.DONE | Phase.ABORTED:
+                raise ValueError("an attempt that has ended has no phase to close")
         for member in self._attempt.waiting:
             self._lose(member, "RNM-ROUND-0002")
         self._note("closed")
