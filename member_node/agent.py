@@ -143,6 +143,8 @@ class Agent:
         )
         follower = self._start_follower(preparation, trainer)
         self._open_door(follower)
+        training = BackgroundTraining(trainer, preparation.forget)
+        self._parts.callback(training.close)
         participation = Participation(
             party=self.party,
             channel=self.channel,
@@ -151,7 +153,7 @@ class Agent:
             acts=self.acts,
             artifacts=self.artifacts,
             marks=self.marks,
-            training=BackgroundTraining(trainer, preparation.forget),
+            training=training,
             preparation=preparation,
             log=self.log,
         )

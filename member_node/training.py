@@ -5,9 +5,8 @@ the round gets the delta that is being made already; it is dropped as soon as th
 module.
 """
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fedproto import telemetry
@@ -35,46 +34,50 @@ class BackgroundTraining:
         self._on_failure = on_failure
         self._lesson: Lesson | None = None
         self._future: Future[TrainedDelta] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="train")
 
     def start(self, lesson: Lesson, adapter: FlatVector) -> "Future[TrainedDelta]":
         """Return the delta to come; of an earlier attempt at the same round, if it goes well."""
         running = self._future
         if running is not None and lesson == self._lesson and not _failed(running):
             return running
-        self._lesson, self._future = lesson, Future()
-        threading.Thread(
-            target=self._work,
-            args=(lesson.round, adapter, self._future, telemetry.traceparent()),
-            name="train",
-            daemon=True,
-        ).start()
-        return self._future
+        future: Future[TrainedDelta] = Future()
+        self._lesson, self._future = lesson, future
+        work = self._pool.submit(self._work, lesson.round, adapter, telemetry.traceparent())
+        work.add_done_callback(lambda done: self._hand_over(done, future))
+        return future
 
     def drop(self) -> None:
         """Forget the delta: its round is over."""
         self._lesson = self._future = None
 
-    def _work(
-        self, round_no: int, adapter: FlatVector, future: "Future[TrainedDelta]", parent: str
-    ) -> None:
+    def close(self) -> None:
+        """Take no more lessons."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, round_no: int, adapter: FlatVector, parent: str) -> TrainedDelta:
         context = telemetry.parent(parent)
-        with telemetry.tracer().start_as_current_span("member.train", context) as span:
+        with telemetry.tracer().start_as_current_span(
+            "member.train", context, record_exception=False
+        ) as span:
             span.set_attribute("round", round_no)
-            try:
-                future.set_result(self._trainer.train(round_no, adapter))
-            except BaseException as error:
-                # Whatever it is, the session is told, so that nobody waits for it.
-                self._on_failure()
-                future.set_exception(_named(error))
-                if not isinstance(error, FederationError):
-                    raise
+            return self._trainer.train(round_no, adapter)
+
+    def _hand_over(self, done: "Future[TrainedDelta]", future: "Future[TrainedDelta]") -> None:
+        """Pass on the delta or a named error; what Python says of a failure may quote the data."""
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self._on_failure()
+            future.set_exception(_named(error))
+        else:
+            future.set_result(done.result())
 
 
 def _failed(future: "Future[TrainedDelta]") -> bool:
     return future.done() and future.exception() is not None
 
 
-def _named(error: BaseException) -> FederationError:
+def _named(error: BaseException | None) -> FederationError:
     if isinstance(error, FederationError):
         return error
     return LocalFault(

@@ -65,6 +65,7 @@ class ExchangeHalf:
         self.lists = {}
         self.sum = None
         self._close = close
+        self._adding = threading.Lock()
         self._meet = {k: threading.Barrier(len(self.names)) for k in _LISTS}
 
     def session(self, name):
@@ -115,7 +116,9 @@ class ExchangeHalf:
         complete = False
         while not complete:
             chunk = next(frames).masked_chunk
-            complete = half.receive_chunk(name, chunk.index, chunk.data)
+            # The sum is one accumulator: its additions must not interleave.
+            with self._adding:
+                complete = half.receive_chunk(name, chunk.index, chunk.data)
         survivors = self._together("survivor_list", half.close_uploads)
         yield "survivor_list", CoordinatorFrame(survivor_list=survivors)
         half.receive_confirm(name, self._next(frames, "confirm").confirm)

@@ -63,7 +63,6 @@ def test_a_dropped_delta_is_not_given_out_again(training, trainer):
     assert trainer.calls == [1, 1]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -72,7 +71,7 @@ def test_a_dropped_delta_is_not_given_out_again(training, trainer):
     ],
 )
 def test_a_failure_is_named_and_the_next_attempt_trains_anew(
-    training, trainer, failures, error, code
+    training, trainer, failures, capfd, error, code
 ):
     trainer.fail = error
     trainer.go_on.set()
@@ -80,6 +79,7 @@ def test_a_failure_is_named_and_the_next_attempt_trains_anew(
         training.start(FIRST, ADAPTER).result(10)
     assert named.value.code == code
     assert "secret" not in str(named.value)
+    assert "secret" not in "".join(capfd.readouterr())
     assert failures == [1]
     trainer.fail = None
     assert training.start(FIRST, ADAPTER).result(10).delta[0] == 1
