@@ -19,11 +19,12 @@ from fedproto.errors import LocalFault
 from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
 from fedproto.identity import ALGORITHM
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId
-from fedproto.party import Party, Profile, create, seed_file, utc_now
+from fedproto.party import Party, Profile, create, seed_file, utc_now, witness_name
 from fedproto.statements import CharterAdopted, Head, Trace
 
 LOG_KEY = "log.key"
 WITNESS_KEY = "witness.key"
+NODES = "nodes"
 NO_TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
 EMPTY_ROOT = Digest(hashlib.sha256(b"").hexdigest())
 
@@ -129,7 +130,20 @@ def _enter(root: Path, seat: Seat, blank: Profile) -> Party:
         seeds = (WITNESS_KEY,)
     party = create(root / seat.id, replace(blank, id=seat.id), extra_seeds=seeds)
     write_atomic(party.keys / "tls.key", pki.new_key_pem(), mode=0o600)
+    if Role.TRAINER in seat.roles:
+        _equip(party, root / OPERATOR / NODES)
     return party
+
+
+def _equip(party: Party, nodes: Path) -> None:
+    """Make a node's own files, and enrol its Flower key: only the public half leaves."""
+    # An installation without the member's part can still read this module.
+    from member_node import courier, setup
+
+    setup.equip(party)
+    public = courier.make_key(party.keys)
+    make_private_directory(nodes)
+    write_atomic(nodes / f"{party.profile.id}.pub", public)
 
 
 def _certify(
@@ -157,11 +171,6 @@ def _certify(
         )
         write_atomic(keys / "tls.crt", certificate)
         write_atomic(keys / "root.crt", root_certificate)
-
-
-def witness_name(consortium: str, member: MemberId) -> str:
-    """Return the C2SP key name of a member's append-only witness."""
-    return f"{member}.{consortium}.example/w1"
 
 
 def _charter(
