@@ -260,6 +260,8 @@ def _check_cohort(run: Run, started: RoundStarted, body: RoundClosed) -> None:
                     _QUORUM,
                 )
         case Outcome.ABORTED:
+            if body.included:
+                raise refuse("an aborted round has no sum, so nobody is in it")
             if body.model_out != body.model_in:
                 raise refuse("an aborted round leaves the adapter as it was")
 

@@ -49,6 +49,17 @@ def _require_digests(*digests: str) -> None:
         raise ValueError("a digest is not 64 hex digits")
 
 
+def _require_codes(*texts: str) -> None:
+    """Refuse what is no short code: an append-only ledger takes no free text."""
+    if not all(text.isascii() and text.isprintable() and len(text) <= 128 for text in texts):
+        raise ValueError("a text is not a short code in printable ASCII")
+
+
+def _require_attempt(run: str, number: int, attempt: int) -> None:
+    if not is_run_id(run) or number < 1 or attempt < 1:
+        raise ValueError("an attempt has a run, a round and a number, counted from 1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who acts, with which key."""
@@ -107,6 +118,9 @@ class BaseModelApproved:
 
     def __post_init__(self) -> None:
         _require_digests(self.manifest_sha256, self.corpus_sha256)
+        _require_codes(self.name, self.licence)
+        if self.parameters < 1:
+            raise ValueError("base weights have parameters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +136,9 @@ class DatasetDeclared:
 
     def __post_init__(self) -> None:
         _require_digests(self.commitment, self.policy_sha256)
+        _require_codes(self.purpose, self.residency)
+        if not 0 <= self.size_bucket <= 63:
+            raise ValueError("a size bucket is a power of two, 0 to 63")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +201,10 @@ class RoundStarted:
     model_in: Digest
     invited: tuple[MemberId, ...]
 
+    def __post_init__(self) -> None:
+        _require_digests(self.authorisation_sha256, self.model_in)
+        _require_attempt(self.run, self.round, self.attempt)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParticipationSigned:
@@ -197,6 +218,12 @@ class ParticipationSigned:
     upload_sha256: Digest
     upload_bytes: int
 
+    def __post_init__(self) -> None:
+        _require_digests(self.authorisation_sha256, self.dataset, self.upload_sha256)
+        _require_attempt(self.run, self.round, self.attempt)
+        if self.upload_bytes < 0:
+            raise ValueError("an upload has no negative length")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
@@ -204,6 +231,9 @@ class Excluded:
 
     member: MemberId
     reason: str
+
+    def __post_init__(self) -> None:
+        _require_codes(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +250,11 @@ class RoundClosed:
     transcript_sha256: Digest
     included: tuple[MemberId, ...]
     excluded: tuple[Excluded, ...]
+
+    def __post_init__(self) -> None:
+        _require_digests(self.model_in, self.model_out, self.transcript_sha256)
+        _require_attempt(self.run, self.round, self.attempt)
+        _require_codes(self.reason)
 
 
 Body: TypeAlias = (
@@ -287,19 +322,13 @@ class _Common:
     trace: Trace
 
 
+_SHARED = ("log", "id", "at", "actor", "charter", "head", "trace")
+
+
 def event_to_json(event: Event) -> Json:
     """Return the payload of an event."""
-    common = _Common(
-        v=1,
-        log=event.log,
-        id=event.id,
-        type=event.type,
-        at=event.at,
-        actor=event.actor,
-        charter=event.charter,
-        head=event.head,
-        trace=event.trace,
-    )
+    shared = {name: getattr(event, name) for name in _SHARED}
+    common = _Common(v=1, type=event.type, **shared)
     fields = to_json(common)
     assert isinstance(fields, dict)  # noqa: S101  # a dataclass always becomes an object
     return {**fields, "body": to_json(event.body)}
@@ -308,40 +337,25 @@ def event_to_json(event: Event) -> Json:
 def event_from_json(payload: Json) -> Event:
     """Read a payload strictly; raise RNM-FORM-0002 on any difference."""
     if not isinstance(payload, dict) or "body" not in payload:
-        raise LocalFault(
-            "RNM-FORM-0002",
-            what="a ledger entry was refused",
-            why="it is not an event with a body",
-            mend="both sides need versions of Renmei that speak the same format",
-        )
+        raise _unreadable("it is not an event with a body")
     common = from_json(_Common, {k: v for k, v in payload.items() if k != "body"}, "event")
     body_class = BODIES.get(common.type)
     if common.v != 1 or body_class is None:
-        raise LocalFault(
-            "RNM-FORM-0002",
-            what="a ledger entry was refused",
-            why=f"version {common.v} of type {common.type!r} is not known here",
-            mend="upgrade Renmei; an entry that is not understood is never ignored",
-        )
+        raise _unreadable(f"version {common.v} of type {common.type!r} is not known here")
     body: Body = from_json(body_class, payload["body"], common.type)
     try:
-        return Event(
-            log=common.log,
-            id=common.id,
-            at=common.at,
-            actor=common.actor,
-            charter=common.charter,
-            head=common.head,
-            trace=common.trace,
-            body=body,
-        )
+        return Event(**{name: getattr(common, name) for name in _SHARED}, body=body)
     except ValueError as error:
-        raise LocalFault(
-            "RNM-FORM-0002",
-            what="a ledger entry was refused",
-            why=str(error),
-            mend="both sides need versions of Renmei that speak the same format",
-        ) from None
+        raise _unreadable(str(error)) from None
+
+
+def _unreadable(why: str) -> LocalFault:
+    return LocalFault(
+        "RNM-FORM-0002",
+        what="a ledger entry was refused",
+        why=why,
+        mend="both sides need versions of Renmei that speak the same format; upgrade the older one",
+    )
 
 
 def seal_event(event: Event, keys: tuple[SigningKey, ...]) -> bytes:

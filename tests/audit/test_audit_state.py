@@ -523,7 +523,7 @@ def test_only_the_operator_starts_and_closes_rounds(approved, actor):
 
 
 def test_rounds_come_in_order(approved):
-    for number, attempt in ((0, 1), (2, 1), (1, 2), (1, 0)):
+    for number, attempt in ((2, 1), (1, 2), (3, 1)):
         result = approved.try_act("coordinator", started(approved.state, number, attempt))
         assert isinstance(result, Rejected)
         assert "not next" in result.why
@@ -635,6 +635,8 @@ def test_an_aborted_round_does_not_change_the_adapter(approved):
     approved.start(1)
     body = closed(approved.state, 1, outcome=Outcome.ABORTED, included=(), excluded=out(*TRAINERS))
     refused(approved.try_act("coordinator", body), RULE, "leaves the adapter")
+    body = closed(approved.state, 1, outcome=Outcome.ABORTED, model_out=digest("adapter:0"))
+    refused(approved.try_act("coordinator", body), RULE, "no sum")
 
 
 def test_only_the_open_attempt_is_closed_once(approved):
@@ -645,6 +647,29 @@ def test_only_the_open_attempt_is_closed_once(approved):
     refused(approved.try_act("coordinator", body), RULE, "another adapter")
     approved.close(1)
     refused(approved.try_act("coordinator", closed(approved.state, 1)), AGAIN, "closed already")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: receipt("nec", 0),
+        lambda: receipt("nec", 1, 0),
+        lambda: receipt("nec", 1, run="x"),
+        lambda: receipt("nec", 1, upload_sha256="not a digest"),
+        lambda: receipt("nec", 1, upload_bytes=-1),
+        lambda: started(EMPTY, 1, authorisation_sha256="short"),
+        lambda: closed(EMPTY, 1, reason="秘密のコード名"),
+        lambda: closed(EMPTY, 1, reason="x" * 129),
+        lambda: closed(EMPTY, 1, transcript_sha256=""),
+        lambda: replace(dataset("nec"), purpose="line\nbreak"),
+        lambda: replace(dataset("nec"), size_bucket=64),
+        lambda: replace(base_model(), licence="x" * 129),
+        lambda: replace(base_model(), parameters=0),
+    ],
+)
+def test_what_is_no_digest_number_or_short_code_has_no_place_in_the_ledger(make):
+    with pytest.raises(ValueError, match=r"."):
+        make()
 
 
 # --- determinism
