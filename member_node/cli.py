@@ -31,6 +31,15 @@ def register(commands: Commands) -> None:
     for name, en, ja in verbs:
         parser = node.verb(name, handler=f"member_node.commands:{name}_", en=en, ja=ja)
         _directory(parser, commands)
+        if name == "run":
+            parser.add_argument(
+                "--no-compile",
+                action="store_true",
+                help=commands.say(
+                    en="train without torch.compile: starts sooner, runs slower",
+                    ja="torch.compile を使わずに学習します(起動は速く、実行は遅い)",
+                ),
+            )
         if name == "vote":
             _ballot(parser, commands)
         if name == "egress":

@@ -44,7 +44,7 @@ def run_(args: argparse.Namespace, console: Console) -> Reply:
     from member_node.shells import StockShells
 
     root = Path(args.dir)
-    run(root, StockShells())
+    run(root, StockShells(compiled=not args.no_compile))
     return Reply(data={"stopped": True}, text=console.say(en="stopped", ja="停止しました"))
 
 

@@ -38,7 +38,7 @@ def test_init_makes_what_is_missing_and_allows_nothing(capsys, party):
     status, answer, _ = renmei(capsys, "node", "init", "--dir", str(party.root))
     assert status == Exit.OK
     assert set(answer["data"]["made"]) == {
-        *("adapters/", "data/", "models/", "policy.json", "marks.json"),
+        *("adapters/", "data/", "models/", "policy.json", "marks.json", "keys/flower.pub"),
     }
     assert policies.load(party.root) == policies.Policy()
     assert answer["warnings"]
