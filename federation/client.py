@@ -1,0 +1,176 @@
+"""The side of administrators and pretrainers: acts, files and runs, over gRPC with a verified ledger.
+
+Trusts the coordinator for the transport alone: what it shows of the ledger is verified against the keys
+that this party pinned. A shell module.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from audit.mirror import Mirror
+from audit.records import State
+from fedproto import telemetry, transport
+from fedproto.errors import LocalFault
+from fedproto.ids import Digest, sha256_hex
+from fedproto.layout import FlatVector, vector_digest
+from fedproto.party import Party, utc_now
+from fedproto.statements import BaseModelApproved, Body, Head, ProposalOpened, seal_event
+from fedproto.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    governance_pb2,
+    governance_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    rounds_pb2,
+    rounds_pb2_grpc,
+)
+
+MIRROR = "mirror"
+_CHUNK = 1 << 20
+_ACT_S = 60.0
+_TRANSFER_S = 3600.0
+_GRACE_S = 10.0
+
+
+class CoordinatorClient:
+    """One party's connection to the coordinator. Close it after use."""
+
+    def __init__(self, root: Path) -> None:
+        self.party = Party.load(root)
+        profile = self.party.profile
+        credentials = transport.Credentials.load(self.party.keys, utc_now)
+        self._address = profile.coordinator
+        self._channel = transport.dial(self._address, credentials)
+        self._mirror = Mirror(
+            root / MIRROR,
+            log_vkey=profile.log_vkey,
+            origin=profile.origin,
+            genesis_sha256=Digest(profile.genesis_sha256),
+        )
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+    def __enter__(self) -> "CoordinatorClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def sync(self, *, min_size: int = 1, timeout_s: float = 30.0) -> State:
+        """Fetch and verify the ledger; wait at most `timeout_s` for one of `min_size` entries.
+
+        Raises:
+            LocalFault: RNM-LEDGER-* it does not verify, or too few witnesses cosigned; RNM-TLS-*.
+        """
+        stub = ledger_pb2_grpc.LedgerStub(self._channel)
+        request = ledger_pb2.GetCheckpointRequest(
+            min_size=min_size, timeout_ms=int(timeout_s * 1000)
+        )
+        try:
+            note = stub.GetCheckpoint(request, timeout=timeout_s + _GRACE_S).note
+            return self._mirror.update(note, self._entries(stub, note))
+        except grpc.RpcError as error:
+            raise transport.from_rpc_error(error, self._address) from None
+
+    def _entries(self, stub: ledger_pb2_grpc.LedgerStub, note: bytes) -> Iterator[bytes]:
+        start, end = self._mirror.head.size, _size(note)
+        if end > start:
+            request = ledger_pb2.GetEntriesRequest(start=start, end=end)
+            for chunk in stub.GetEntries(request, timeout=_TRANSFER_S):
+                yield from chunk.entries
+
+    def propose(self, body: ProposalOpened) -> int:
+        """Put a plan to the vote; return the entry's index."""
+        return self._act(body, governance_pb2_grpc.GovernanceStub(self._channel).Propose)
+
+    def approve_base_model(self, body: BaseModelApproved) -> int:
+        """Release a base model; return the entry's index."""
+        return self._act(body, governance_pb2_grpc.GovernanceStub(self._channel).ApproveBaseModel)
+
+    def _act(self, body: Body, call: Callable[..., Any]) -> int:
+        state = self.sync()
+        head = self._mirror.head
+        event = self.party.event(
+            body,
+            charter=state.charter.digest,
+            head=Head(size=head.size, root=head.root),
+            trace=telemetry.current(),
+        )
+        leaf = seal_event(event, (self.party.signing_key,))
+        return int(self._call(call, governance_pb2.ActRequest(envelope=leaf), _ACT_S).index)
+
+    def _call(self, call: Callable[..., Any], request: Any, timeout_s: float) -> Any:
+        try:
+            return call(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise transport.from_rpc_error(error, self._address) from None
+
+    def put_file(self, path: Path) -> Digest:
+        """Bring a file to the coordinator under its SHA-256."""
+        data = path.read_bytes()
+        digest = sha256_hex(data)
+        self._put(digest, data, vector=False)
+        return digest
+
+    def put_vector(self, flat: FlatVector) -> Digest:
+        """Bring an adapter to the coordinator under the digest of its vector."""
+        digest = vector_digest(flat)
+        self._put(digest, flat.astype("<f4").tobytes(), vector=True)
+        return digest
+
+    def _put(self, digest: Digest, data: bytes, *, vector: bool) -> None:
+        def chunks() -> Iterator[artifacts_pb2.PutChunk]:
+            yield artifacts_pb2.PutChunk(sha256=digest, vector=vector, data=data[:_CHUNK])
+            for start in range(_CHUNK, len(data), _CHUNK):
+                yield artifacts_pb2.PutChunk(data=data[start : start + _CHUNK])
+
+        stub = artifacts_pb2_grpc.ArtifactsStub(self._channel)
+        self._call(stub.Put, chunks(), _TRANSFER_S)
+
+    def start(self, run: str) -> None:
+        """Start a run."""
+        stub = rounds_pb2_grpc.RoundsStub(self._channel)
+        self._call(stub.Start, rounds_pb2.StartRequest(run=run), _ACT_S)
+
+    def stop(self, run: str) -> None:
+        """Stop a run after the round in progress."""
+        stub = rounds_pb2_grpc.RoundsStub(self._channel)
+        self._call(stub.Stop, rounds_pb2.StopRequest(run=run), _ACT_S)
+
+    def watch(self, run: str) -> Iterator[rounds_pb2.RoundEvent]:
+        """Yield what happens in a run, to its end."""
+        stub = rounds_pb2_grpc.RoundsStub(self._channel)
+        try:
+            yield from stub.Watch(rounds_pb2.WatchRequest(run=run))
+        except grpc.RpcError as error:
+            raise transport.from_rpc_error(error, self._address) from None
+
+    def export(self, path: Path) -> None:
+        """Write a bundle for offline verification."""
+        stub = ledger_pb2_grpc.LedgerStub(self._channel)
+        try:
+            with path.open("wb") as file:
+                for chunk in stub.Export(ledger_pb2.ExportRequest(), timeout=_TRANSFER_S):
+                    file.write(chunk.data)
+        except grpc.RpcError as error:
+            path.unlink(missing_ok=True)
+            raise transport.from_rpc_error(error, self._address) from None
+
+
+def _size(note: bytes) -> int:
+    """Read the size that a note claims; the mirror verifies it."""
+    try:
+        return int(note.split(b"\n", 2)[1][:19])
+    except (IndexError, ValueError):
+        raise LocalFault(
+            "RNM-LEDGER-0001",
+            what="a checkpoint was refused",
+            why="it does not say a size",
+            mend="ask another member whether its node sees the same",
+        ) from None
