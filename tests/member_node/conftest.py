@@ -31,6 +31,7 @@ from fedproto.statements import (
     Choice,
     DatasetDeclared,
     Event,
+    Excluded,
     Head,
     LegalBasis,
     Outcome,
@@ -118,6 +119,10 @@ def make_plan(**changes):
         phase_timeout_s=60,
     )
     return replace(plan, **changes)
+
+
+def _excluded(members):
+    return tuple(Excluded(member=member, reason="RNM-ROUND-0001") for member in members)
 
 
 class World:
@@ -272,8 +277,8 @@ class World:
                 model_in=started.model_in,
                 model_out=started.model_in if aborted else model_out,
                 transcript_sha256=ZERO_DIGEST,
-                included=started.invited,
-                excluded=(),
+                included=() if aborted else started.invited,
+                excluded=_excluded(started.invited) if aborted else (),
             ),
         )
 

@@ -28,6 +28,7 @@ from fedproto.party import Party, now_ms, seed_file, utc_now
 from fedproto.statements import (
     BaseModelApproved,
     Choice,
+    Excluded,
     Head,
     Outcome,
     ProposalOpened,
@@ -383,7 +384,10 @@ class SmallCoordinator(
             model_in=content.model_in,
             model_out=content.model_in if aborted else model_out,
             transcript_sha256=ZERO_DIGEST,
-            included=content.members,
-            excluded=(),
+            included=() if aborted else content.members,
+            excluded=tuple(
+                Excluded(member=member, reason="RNM-ROUND-0001")
+                for member in (content.members if aborted else ())
+            ),
         )
         return self.act(self.party, body)

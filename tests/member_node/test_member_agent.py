@@ -186,7 +186,7 @@ class Federation:
         for name in names:
             root = self.consortium.party(name)
             policies.save(root, policy or self.policy)
-            (root / "data").mkdir()
+            (root / "data").mkdir(exist_ok=True)
             (root / "data" / "train.jsonl").write_text(json.dumps({"text": CANARY}) + "\n")
             self.nodes[name] = Node(root)
         return self

@@ -10,12 +10,12 @@ import threading
 from dataclasses import replace
 
 import pytest
+from node_kit import SmallCoordinator
 
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, runtime_socket
 from member_node import control, egress, setup
 from member_node import policy as policies
-from node_kit import SmallCoordinator
 from renmei.consortium import found as found_consortium
 
 PATIENCE_S = 60
