@@ -15,6 +15,9 @@ from tokenizers import Tokenizer
 
 from base_model.model import document_mask, token_nats
 from base_model.tokenizer import BOS, EOS, PAD
+from fedproto.errors import LocalFault
+
+Figures = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,14 @@ class DocumentScore:
 
 
 def bits_per_byte(scores: Sequence[DocumentScore]) -> float:
-    """Return total bits over total bytes."""
+    """Return total bits over total bytes; raise RNM-DATA-0003 where there are none."""
+    if not any(s.bytes for s in scores):
+        raise LocalFault(
+            "RNM-DATA-0003",
+            what="nothing was evaluated",
+            why="there are no held-out documents, or they hold no text",
+            mend="put documents into the held-out set",
+        )
     return sum(s.nats for s in scores) / sum(s.bytes for s in scores) / log(2)
 
 
@@ -42,7 +52,7 @@ def score(
         window: tokens that the model sees at once.
         batch: windows a forward pass.
     """
-    rows, owners = _windows(tokenizer, texts, window)
+    rows = _windows(tokenizer, texts, window)
     nats = np.zeros(len(texts))
     inner = token_nats(model)
     training = model.training
@@ -50,11 +60,12 @@ def score(
     device = next(model.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
         for start in range(0, len(rows), batch):
-            tokens = torch.from_numpy(rows[start : start + batch]).to(device)
-            x_bt, y_bt = tokens[:, :-1], tokens[:, 1:]
-            each = inner(x_bt, y_bt, document_mask(x_bt)).view(y_bt.shape)
-            each = torch.where(y_bt == PAD, torch.zeros_like(each), each).sum(dim=1)
-            np.add.at(nats, owners[start : start + batch], each.double().cpu().numpy())
+            owners, tokens_bt = _padded(rows[start : start + batch])
+            tokens_bt = tokens_bt.to(device)
+            x_bt, y_bt = tokens_bt[:, :-1], tokens_bt[:, 1:]
+            each_bt = inner(x_bt, y_bt, document_mask(x_bt)).view(y_bt.shape)
+            each_b = torch.where(y_bt == PAD, torch.zeros_like(each_bt), each_bt).sum(dim=1)
+            np.add.at(nats, owners, each_b.double().cpu().numpy())
     model.train(training)
     sizes = [len(text.encode()) for text in texts]
     return [DocumentScore(float(n), size) for n, size in zip(nats, sizes, strict=True)]
@@ -62,23 +73,47 @@ def score(
 
 def _windows(
     tokenizer: Tokenizer, texts: Sequence[str], window: int
-) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", "np.ndarray[Any, np.dtype[np.int64]]"]:
-    """Return padded rows of window + 1 tokens that begin with BOS, and whose text each is."""
-    rows: list[list[int]] = []
-    owners: list[int] = []
+) -> list[tuple[int, list[int]]]:
+    """Return whose text each window is and its tokens after BOS, longest first: little padding."""
+    rows: list[tuple[int, list[int]]] = []
     for owner, encoding in enumerate(tokenizer.encode_batch_fast(list(texts))):
         ids = [*encoding.ids, EOS]
-        for start in range(0, len(ids), window):
-            row = [BOS, *ids[start : start + window]]
-            rows.append(row + [PAD] * (window + 1 - len(row)))
-            owners.append(owner)
-    return np.asarray(rows, np.int64), np.asarray(owners, np.int64)
+        rows += [(owner, ids[start : start + window]) for start in range(0, len(ids), window)]
+    return sorted(rows, key=lambda row: -len(row[1]))
+
+
+def _padded(rows: Sequence[tuple[int, list[int]]]) -> tuple[list[int], torch.Tensor]:
+    longest = max(len(ids) for _, ids in rows)
+    tokens = [[BOS, *ids] + [PAD] * (longest - len(ids)) for _, ids in rows]
+    return [owner for owner, _ in rows], torch.tensor(tokens)
+
+
+Sets = Sequence[Sequence[DocumentScore]]
 
 
 def bootstrap_interval(
-    sets: Sequence[Sequence[DocumentScore]], seed: int, *, samples: int = 1000, level: float = 0.95
+    sets: Sets, seed: int, *, samples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
     """Return the interval of the mean over `sets` of their bits per byte, documents resampled."""
+    return _interval(_resampled(sets, seed, samples), level)
+
+
+def bootstrap_difference(
+    first: Sets, second: Sets, seed: int, *, samples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval of first minus second; both arms scored the same documents (paired).
+
+    Raises:
+        ValueError: the two arms were not scored on the same documents.
+    """
+    sizes = [[[score.bytes for score in scores] for scores in sets] for sets in (first, second)]
+    if sizes[0] != sizes[1]:
+        raise ValueError("a paired difference needs the same documents in both arms")
+    # One seed draws the same documents for both.
+    return _interval(_resampled(first, seed, samples) - _resampled(second, seed, samples), level)
+
+
+def _resampled(sets: Sets, seed: int, samples: int) -> Figures:
     rng = np.random.default_rng(seed)
     total = np.zeros(samples)
     for scores in sets:
@@ -86,6 +121,10 @@ def bootstrap_interval(
         size = np.asarray([s.bytes for s in scores], np.float64)
         chosen = rng.integers(0, len(scores), (samples, len(scores)))
         total += nats[chosen].sum(axis=1) / size[chosen].sum(axis=1) / log(2)
+    return total / len(sets)
+
+
+def _interval(figures: Figures, level: float) -> tuple[float, float]:
     tail = (1 - level) / 2
-    low, high = np.quantile(total / len(sets), [tail, 1 - tail])
+    low, high = np.quantile(figures, [tail, 1 - tail])
     return float(low), float(high)

@@ -119,12 +119,9 @@ def _fetch_pip(source: Source, cache: Path) -> list[tuple[Source, str]]:
         target.mkdir()
         requirement = Path(temporary) / "requirement.txt"
         requirement.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n")
-        done = _run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
-            + ["--disable-pip-version-check", "--require-hashes", "--dest", str(target)]
-            + [*kind, "--requirement", str(requirement)],
-            target,
-        )
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        options = ["--no-input", "--no-deps", "--require-hashes", "--dest", str(target)]
+        done = _run([*pip, *options, *kind, "--requirement", str(requirement)], target)
         if "DO NOT MATCH THE HASHES" in done.stderr:
             raise _changed(source, "pip refused it: its SHA-256 is not the lock's")
         _keep(source, cache, target, done)
@@ -158,7 +155,9 @@ def _fetch_debian(sources: list[Source], cache: Path) -> list[tuple[Source, str]
 
 def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
     # The command's words come from the lock that ships with Renmei, and start with no dash.
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    return subprocess.run(  # noqa: S603
+        command, cwd=directory, capture_output=True, text=True, check=False
+    )
 
 
 def _keep(

@@ -8,6 +8,7 @@ leaves shards that the next start takes over, and never half a stream that looks
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from tokenizers import Tokenizer
 
 from base_model.sources import Document
 from base_model.tokenizer import BOS, EOS
-from fedproto.durable import write_atomic
+from fedproto.durable import disk_fault, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
 
 Tokens = np.ndarray[Any, np.dtype[np.uint16]]
 
-_SHARD = 2000
+_INDEX = "index.json"
+_SHARD = 500
 
 
 def pack(
@@ -37,21 +39,51 @@ def pack(
     A directory that was made from other documents or another tokenizer is made again.
     """
     key = _key(documents, tokenizer)
-    index = directory / "index.json"
-    if not index.exists() or json.loads(index.read_bytes()).get("key") != key:
-        directory.mkdir(parents=True, exist_ok=True)
+    index = directory / _INDEX
+    if not index.exists() or _recorded(index).get("key") != key:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_fault(directory, error) from None
         _write_shards(documents, tokenizer, directory, key, on_progress)
-    recorded = json.loads(index.read_bytes())
-    shards = [np.fromfile(directory / name, "<u2") for name in recorded["shards"]]
-    stream: Tokens = np.concatenate(shards)
-    if stream.size != recorded["tokens"]:
+    return read(directory)
+
+
+def read(directory: Path) -> Tokens:
+    """Read a packed stream; raise RNM-DATA-0001 or RNM-DATA-0002 if it is not there or damaged."""
+    index = directory / _INDEX
+    if not index.is_file():
         raise LocalFault(
-            "RNM-DATA-0002",
-            what=f"packed tokens in {directory} were not used",
-            why="they are fewer or more than the index says",
-            mend=f"remove {directory}; it is packed again",
+            "RNM-DATA-0001",
+            what=f"no packed tokens in {directory}",
+            why=f"{_INDEX} is missing: packing has not ended",
+            mend="run it again; finished shards are kept",
         )
-    return stream
+    recorded = _recorded(index)
+    try:
+        shards = [(directory / name).read_bytes() for name in recorded["shards"]]
+    except OSError as error:
+        raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
+    if [sha256_hex(shard) for shard in shards] != recorded["sha256"]:
+        raise _damaged(directory, "a shard is not the one that the index names")
+    return np.frombuffer(b"".join(shards), "<u2")
+
+
+def _recorded(index: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(index.read_bytes())
+        return {name: content[name] for name in ("key", "shards", "sha256")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _damaged(index.parent, f"{_INDEX} cannot be read") from None
+
+
+def _damaged(directory: Path, why: str) -> LocalFault:
+    return LocalFault(
+        "RNM-DATA-0002",
+        what=f"packed tokens in {directory} were not used",
+        why=why,
+        mend=f"remove {directory}; it is packed again",
+    )
 
 
 def _key(documents: Sequence[Document], tokenizer: Tokenizer) -> Digest:
@@ -66,23 +98,22 @@ def _write_shards(
     key: Digest,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    names = []
-    total = 0
+    names: list[str] = []
+    digests: list[str] = []
     for start in range(0, len(documents), _SHARD):
         # The key in the name: a shard of other documents is never taken for one of these.
-        name = f"{key[:12]}-{start // _SHARD:05d}.bin"
-        path = directory / name
+        path = directory / f"{key[:16]}-{start // _SHARD:05d}.bin"
         if not path.exists():
             texts = [document.text for document in documents[start : start + _SHARD]]
             ids: list[int] = []
             for encoding in tokenizer.encode_batch_fast(texts):
                 ids += [BOS, *encoding.ids, EOS]
             write_atomic(path, np.asarray(ids, "<u2").tobytes())
-        total += path.stat().st_size // 2
-        names.append(name)
+        names.append(path.name)
+        digests.append(sha256_hex(path.read_bytes()))
         on_progress(min(start + _SHARD, len(documents)), len(documents))
-    content = {"key": key, "shards": names, "tokens": total}
-    write_atomic(directory / "index.json", json.dumps(content).encode())
+    content = {"key": key, "shards": names, "sha256": digests}
+    write_atomic(directory / _INDEX, json.dumps(content).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +138,26 @@ class Batches:
         """How many windows an epoch has."""
         return (self.stream.size - 1) // self.sequence
 
-    def batch(self, step: int, size: int) -> torch.Tensor:
-        """Return the int64 tokens (size, sequence + 1) of a step, counted from 0."""
+    @property
+    def digest(self) -> Digest:
+        """What a snapshot remembers: which tokens, cut and ordered how."""
+        content = sha256_hex(self.stream.tobytes())
+        return sha256_hex(f"{content} {self.sequence} {self.seed}".encode())
+
+    def batch(self, step: int, size: int, *, rank: int = 0, ranks: int = 1) -> torch.Tensor:
+        """Return the int64 tokens (size / ranks, sequence + 1) of a step, counted from 0.
+
+        Sample number i of a step is the same however many ranks share it: rank r takes every
+        `ranks`-th sample, from r on.
+        """
         rows = []
-        for sample in range(step * size, (step + 1) * size):
+        for sample in range(step * size + rank, (step + 1) * size, ranks):
             epoch, position = divmod(sample, self.windows)
-            start = int(self._order(epoch)[position]) * self.sequence
+            start = int(_order(self.seed, epoch, self.windows)[position]) * self.sequence
             rows.append(self.stream[start : start + self.sequence + 1])
         return torch.from_numpy(np.stack(rows).astype(np.int64))
 
-    def _order(self, epoch: int) -> "np.ndarray[Any, np.dtype[np.int64]]":
-        return np.random.default_rng((self.seed, epoch)).permutation(self.windows)
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, windows: int) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    return np.random.default_rng((seed, epoch)).permutation(windows)

@@ -71,15 +71,17 @@ def dbc(name: str, data: bytes) -> Iterator[Document]:
     yield Document(_SAME_MAKER.get(maker, maker), _decode(data))
 
 
-def prowler(name: str, data: bytes) -> Iterator[Document]:
+def prowler(_: str, data: bytes) -> Iterator[Document]:
     """Yield a cloud security check as prose: what, why it matters, how to mend it."""
     check: dict[str, Any] = json.loads(data)
     remedy: dict[str, Any] = check.get("Remediation") or {}
     code: dict[str, Any] = remedy.get("Code") or {}
     lines = [
         f"# {check.get('CheckTitle', '')}",
-        f"Provider: {check.get('Provider', '')}  Service: {check.get('ServiceName', '')}  "
-        f"Severity: {check.get('Severity', '')}",
+        (
+            f"Provider: {check.get('Provider', '')}  Service: {check.get('ServiceName', '')}  "
+            f"Severity: {check.get('Severity', '')}"
+        ),
         str(check.get("Description", "")),
         f"Risk: {check.get('Risk', '')}",
         f"Remediation: {(remedy.get('Recommendation') or {}).get('Text', '')}",

@@ -29,7 +29,7 @@ def installed(name: str) -> Package | None:
         about = metadata(name)
     except PackageNotFoundError:
         return None
-    licence = about.get("License-Expression") or (about.get("License") or "").split("\n")[0]
+    stated = about.get_all("License-Expression") or about.get_all("License") or [""]
     classifiers = [
         line.rsplit(" :: ", 1)[-1]
         for line in about.get_all("Classifier") or []
@@ -40,7 +40,7 @@ def installed(name: str) -> Package | None:
     return Package(
         name=name,
         version=about["Version"],
-        licence=licence or ", ".join(classifiers) or "see the package",
+        licence=str(stated[0]).split("\n")[0] or ", ".join(classifiers) or "see the package",
         root=root,
         modules=tuple(sorted(str(n) for n in names if not any("test" in p for p in n.parts))),
     )

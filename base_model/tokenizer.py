@@ -23,7 +23,10 @@ def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
     """Train a tokenizer with a GPT-2 style pre-tokeniser."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -33,11 +36,16 @@ def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # The words "<bos>" in a document are text: only we begin a document.
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def load(directory: Path) -> Tokenizer:
-    """Read the tokenizer of a base model directory; raise RNM-MODEL-0003 if it has none."""
+    """Read the tokenizer of a base model directory; raise RNM-MODEL-0003 if it has none.
+
+    Verify the release first (`weights.verify`): a damaged file is refused there, by its digest.
+    """
     path = directory / FILE
     if not path.is_file():
         raise LocalFault(
@@ -46,7 +54,10 @@ def load(directory: Path) -> Tokenizer:
             why=f"{FILE} is missing",
             mend="fetch the base model again: the node does so by itself when a run starts",
         )
-    return Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_file(str(path))
+    # Not kept in the file.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def save(tokenizer: Tokenizer, directory: Path) -> None:
@@ -54,6 +65,10 @@ def save(tokenizer: Tokenizer, directory: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
+        tokenizer_object=tokenizer,
+        bos_token=SPECIAL[0],
+        eos_token=SPECIAL[1],
+        pad_token=SPECIAL[2],
+        split_special_tokens=True,
     )
     wrapped.save_pretrained(directory)

@@ -1,24 +1,25 @@
-"""Pretraining: a loop to be read from top to bottom, and a snapshot that makes `kill -9` harmless.
+"""Pretraining: a loop to be read from top to bottom.
 
 Muon for matrices (Jordan et al. 2024, as in torch.optim.Muon), AdamW for the rest; warm-up, constant,
-then linear decay (WSD). Batches depend on (seed, step) alone, so a resumed run repeats bit for bit.
+then linear decay (WSD). Batches depend on (seed, step) alone, and snapshots hold all the rest, so a
+resumed training repeats bit for bit. Several ranks share a batch through a `Team`.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
+from base_model import snapshot
 from base_model.model import LossFunction
 from base_model.packing import Batches
-from fedproto.durable import sync_directory, write_atomic
+from base_model.team import ALONE, Team
 from fedproto.errors import LocalFault
+from fedproto.ids import Digest, sha256_hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,10 @@ class Schedule:
     decay: float = 0.5
     snapshot_every: int = 0
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.warm_up < 1 or not 0 < self.decay <= 1:
+            raise ValueError("a schedule has steps, a batch, a warm-up and a decay in (0, 1]")
+
     def rate(self, step: int) -> float:
         """Return the factor of the learning rates at a step, counted from 0."""
         start = self.steps * (1 - self.decay)
@@ -42,17 +47,19 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """What a step tells: its number (from 1), the loss in nats a token, and tokens a second."""
+    """What a step tells: its number (from 1), the loss in nats a token, speed, and time left."""
 
     step: int
     steps: int
     loss: float
     tokens_per_s: float
+    eta_s: float
 
 
 def optimisers(model: Any, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Return Muon over the matrices inside the layers, AdamW over embeddings and norms."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and "embed" not in name
         (matrices if inside else others).append(parameter)
@@ -78,40 +85,62 @@ def train(
     *,
     snapshots: Path | None = None,
     on_step: Callable[[StepReport], None] = lambda report: None,
+    team: Team = ALONE,
 ) -> float:
     """Train in place and return the last loss; goes on from the newest snapshot, if any.
 
     Raises:
-        LocalFault: RNM-MODEL-0002 the loss is no longer finite, or a snapshot is of another model.
+        LocalFault: RNM-MODEL-0002 the loss is no longer finite, or a snapshot is of another training;
+            RNM-DISK-0001 a snapshot could not be written.
     """
     steppers = optimisers(model, schedule)
     peaks = [[group["lr"] for group in stepper.param_groups] for stepper in steppers]
-    first = restore(snapshots, model, steppers) if snapshots else 0
-    value = float("nan")
+    parameters = list(model.parameters())
+    identity = _identity(model, batches, schedule)
+    first, value = 0, float("nan")
+    if snapshots:
+        first, value = snapshot.restore(snapshots, model, steppers, training=identity)
     model.train()
+    began = time.perf_counter()
     for step in range(first, schedule.steps):
-        began = time.perf_counter()
         for stepper, rates in zip(steppers, peaks, strict=True):
             for group, peak in zip(stepper.param_groups, rates, strict=True):
                 group["lr"] = peak * schedule.rate(step)
-        tokens = batches.batch(step, schedule.batch)
-        loss = loss_of(tokens)
+        loss = loss_of(batches.batch(step, schedule.batch, rank=team.rank, ranks=team.ranks))
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        value = finite(team.mean(loss.item(), [p.grad for p in parameters]), step)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for stepper in steppers:
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-        value = finite(loss.item(), step)
-        rate = tokens.numel() / (time.perf_counter() - began)
-        on_step(StepReport(step=step + 1, steps=schedule.steps, loss=value, tokens_per_s=rate))
-        if snapshots and schedule.snapshot_every and (step + 1) % schedule.snapshot_every == 0:
-            save(snapshots, model, steppers, step + 1)
+        if team.rank == 0:
+            done, took = step + 1 - first, time.perf_counter() - began
+            on_step(
+                StepReport(
+                    step=step + 1,
+                    steps=schedule.steps,
+                    loss=value,
+                    tokens_per_s=done * schedule.batch * batches.sequence / took,
+                    eta_s=(schedule.steps - step - 1) * took / done,
+                )
+            )
+            every = schedule.snapshot_every
+            if snapshots and every and (step + 1) % every == 0:
+                snapshot.save(
+                    snapshots, model, steppers, step=step + 1, loss=value, training=identity
+                )
     return value
+
+
+def _identity(model: Any, batches: Batches, schedule: Schedule) -> Digest:
+    """Return the digest of everything that a training's losses follow from."""
+    shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    return sha256_hex(f"{shapes} {batches.digest} {astuple(schedule)}".encode())
 
 
 def finite(loss: float, step: int) -> float:
     """Return a finite loss; raise RNM-MODEL-0002 otherwise, before it spoils the weights."""
-    if loss != loss or abs(loss) == float("inf"):
+    if not isfinite(loss):
         raise LocalFault(
             "RNM-MODEL-0002",
             what=f"training stopped at step {step + 1}",
@@ -119,60 +148,3 @@ def finite(loss: float, step: int) -> float:
             mend="lower the learning rate, and look for damaged documents in the corpus",
         )
     return loss
-
-
-def save(directory: Path, model: Any, steppers: list[torch.optim.Optimizer], step: int) -> None:
-    """Write a snapshot; COMMIT is written last, and older snapshots go only after it."""
-    target = directory / f"step-{step:08d}"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-    save_file(weights, target / "model.safetensors")
-    tensors: dict[str, torch.Tensor] = {}
-    scalars: dict[str, float] = {}
-    for number, stepper in enumerate(steppers):
-        for index, state in stepper.state_dict()["state"].items():
-            for key, value in state.items():
-                name = f"{number}.{index}.{key}"
-                if isinstance(value, torch.Tensor):
-                    tensors[name] = value.detach().clone()
-                else:
-                    scalars[name] = value
-    save_file(tensors, target / "optimiser.safetensors")
-    write_atomic(target / "state.json", json.dumps({"step": step, "scalars": scalars}).encode())
-    write_atomic(target / "COMMIT", b"")
-    sync_directory(directory)
-    for other in directory.glob("step-*"):
-        if other != target:
-            shutil.rmtree(other)
-
-
-def restore(directory: Path, model: Any, steppers: list[torch.optim.Optimizer]) -> int:
-    """Load the newest committed snapshot and return its step; 0 where there is none."""
-    committed = sorted(path.parent for path in directory.glob("step-*/COMMIT"))
-    if not committed:
-        return 0
-    newest = committed[-1]
-    weights = load_file(newest / "model.safetensors")
-    own = dict(model.named_parameters())
-    if weights.keys() != own.keys() or any(weights[n].shape != own[n].shape for n in own):
-        raise LocalFault(
-            "RNM-MODEL-0002",
-            what=f"the snapshot {newest} was not used",
-            why="it is of a model with other dimensions",
-            mend="remove it, or resume with the recipe that made it",
-        )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(weights[name])
-    recorded = json.loads((newest / "state.json").read_bytes())
-    tensors = load_file(newest / "optimiser.safetensors")
-    for number, stepper in enumerate(steppers):
-        content = stepper.state_dict()
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in [*tensors.items(), *recorded["scalars"].items()]:
-            owner, index, key = name.split(".", 2)
-            if int(owner) == number:
-                state.setdefault(int(index), {})[key] = value
-        stepper.load_state_dict({"state": state, "param_groups": content["param_groups"]})
-    return int(recorded["step"])

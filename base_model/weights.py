@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from base_model import offline  # noqa: F401  # switches the hub off
@@ -53,8 +54,11 @@ class Manifest:
 
 def publish(model: Any, tokenizer: Tokenizer, parent: Path) -> Path:
     """Write a release below `parent` in a directory named by its digest; return that directory."""
-    parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".publish-"))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".publish-"))
+    except OSError as error:
+        raise disk_fault(parent, error) from None
     try:
         model.save_pretrained(temporary, safe_serialization=True)
         tokenizers.save(tokenizer, temporary)
@@ -64,14 +68,22 @@ def publish(model: Any, tokenizer: Tokenizer, parent: Path) -> Path:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         target = parent / sha256_hex(manifest)
-        if target.exists():
-            shutil.rmtree(temporary)
-        else:
+        if not target.exists():
+            sync_directory(temporary)
             temporary.rename(target)
             sync_directory(parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise disk_fault(parent, error) from None
+    except SafetensorError as error:
+        # safetensors reports a full disk in its own words.
+        raise LocalFault(
+            "RNM-DISK-0001",
+            what=f"no release was written to {parent}",
+            why=str(error)[:200],
+            mend="free space there, then run it again",
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -121,7 +133,7 @@ def _wrong(directory: Path, why: str) -> LocalFault:
 
 
 def load_base(directory: Path, expected: Digest) -> Any:
-    """Verify a release, then load it (float32, frozen nothing); no code of it is run."""
+    """Verify a release, then load it in float32; no code that lies in it is run."""
     verify(directory, expected)
     import torch
     from transformers import AutoModelForCausalLM
