@@ -10,22 +10,21 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from base_model import tokenizer, weights
-from base_model.evaluate import score
-from base_model.model import make_loss
+from base_model import tokenizer
+from base_model.evaluate import DocumentScore
 from fedproto import jcs
 from fedproto.durable import write_atomic
 from fedproto.governance.plan import RunPlan
-from fedproto.ids import Digest
 from fedproto.layout import FlatVector
 from fedproto.schema import from_json
 from member_node import adapter, data
-from member_node.studio import FEDERATED_DIRECTORY, PRIVATE_DIRECTORY
-from member_node.train import prepare_model, train
+from member_node.evaluate import Bench
+from member_node.personal import FEDERATED_DIRECTORY, PRIVATE_DIRECTORY
+from member_node.studio import learner
+from member_node.train import centralised, local_only
 from renmei.demo.settings import MEMBERS
 
 
@@ -61,63 +60,51 @@ class Worker:
         self._base = Path(spec.base)
         self._compiled = spec.compiled
         self._plan = from_json(RunPlan, jcs.loads(spec.plan.encode()), "plan")
-        self._tokenizer = tokenizer.load(self._base)
         self._texts: list[str] = json.loads(Path(spec.texts).read_bytes())
+        self._bench = Bench(self._plan, self._base)
 
     def work(self, arm: Arm) -> None:
         """Make and score one arm, unless its scores are there."""
         path = self._out / f"{arm.name}.json"
-        if path.exists():
-            return
-        model = self._make(arm)
-        scores = score(
-            model, self._tokenizer, self._texts, window=self._plan.training.sequence
-        )
-        pairs = [[s.nats, s.bytes] for s in scores]
-        write_atomic(path, json.dumps(pairs).encode())
+        if not path.exists():
+            pairs = [[score.nats, score.bytes] for score in self._score(arm)]
+            write_atomic(path, json.dumps(pairs).encode())
 
-    def _make(self, arm: Arm) -> Any:
-        base = weights.load_base(self._base, Digest(self._base.name))
-        prepare_model(base)
-        if arm.kind == "base":
-            return base
+    def _score(self, arm: Arm) -> list[DocumentScore]:
+        bench, home = self._bench, self._root / (arm.member or MEMBERS[0])
+        match arm.kind:
+            case "base":
+                return bench.base(self._texts)
+            case "local":
+                return bench.adapted(self._texts, self._train([arm.member]))
+            case "centralised":
+                return bench.adapted(self._texts, self._train(list(MEMBERS)))
+            case "federated":
+                return bench.adapted(self._texts, bench.read(home / FEDERATED_DIRECTORY))
+            case _:
+                shared = bench.read(home / FEDERATED_DIRECTORY)
+                own = bench.read(home / PRIVATE_DIRECTORY)
+                return bench.personal(self._texts, shared, own)
+
+    def _train(self, members: list[str]) -> FlatVector:
+        """Train as one member would in all rounds, or on all corpora pooled."""
         plan = self._plan
-        model = adapter.attach(base, plan.lora, plan.training.seed)
-        if arm.kind == "local":
-            self._train(model, [arm.member])
-        elif arm.kind == "centralised":
-            self._train(model, list(MEMBERS))
-        else:
-            layout = adapter.layout_of(model)
-            home = self._root / (arm.member or MEMBERS[0])
-            adapter.load_flat(model, layout, adapter.read(home / FEDERATED_DIRECTORY, layout))
-            if arm.kind == "private":
-                own: FlatVector = adapter.read(home / PRIVATE_DIRECTORY, layout)
-                adapter.attach_private(model, plan.lora, plan.training.seed)
-                adapter.load_flat(model, layout, own, adapter.PRIVATE)
-        return model
-
-    def _train(self, model: Any, members: list[str]) -> None:
-        """Train as one member would in all rounds; pooled, a step takes a batch of each corpus."""
-        training = self._plan.training
-        sources = [
+        ready = learner(plan, self._base, compiled=self._compiled)
+        start = adapter.to_flat(ready.model, ready.layout)
+        words = tokenizer.load(self._base)
+        corpora = [
             data.batches(
-                self._root / member / "data", self._tokenizer, training.sequence, training.seed
+                data.read_documents([self._root / member / "data" / data.TRAIN]),
+                words,
+                self._out / "packed" / f"{os.getpid()}-{member}",
+                sequence=plan.training.sequence,
+                seed=plan.training.seed,
             )
             for member in members
         ]
-
-        def sample(step: int) -> torch.Tensor:
-            return torch.cat([source.batch(step, training.batch) for source in sources])
-
-        train(
-            make_loss(model, compile_=self._compiled),
-            adapter.parameters(model).values(),
-            sample,
-            training,
-            first=0,
-            steps=training.rounds * training.steps,
-        )
+        if len(corpora) > 1:
+            return centralised(ready, start, corpora, plan.training)
+        return local_only(ready, start, corpora[0], plan.training)
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def hold_out(splits: dict[str, Split], settings: Settings, seed: int) -> TestSet
     sets = {member: tuple(places[member]) for member in MEMBERS}
     unit = settings.test_bytes // _PARTS
     for member in MEMBERS:
-        shares = {name: _OTHER for name in MEMBERS} | {member: _OWN, COMMON: _COMMON}
+        shares = dict.fromkeys(MEMBERS, _OTHER) | {member: _OWN, COMMON: _COMMON}
         mixed: list[int] = []
         for name, share in shares.items():
             left = share * unit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audit.records import State
 from base_model import tokenizer, weights
-from base_model.corpus import BASE, Split, build_domain
+from base_model.corpus import BASE, build_domain
 from base_model.evaluate import bits_per_byte, score
 from base_model.lockfile import Lock
 from base_model.packing import pack
@@ -31,6 +31,7 @@ from renmei.demo.stage import Stage, free_ports
 
 PURPOSE = "japanese-domain-adaptation"
 TARGETS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+_RENMEI = (sys.executable, "-m", "renmei.cli")
 _READY_S = 120.0
 _VOTE_S = 180.0
 _POLL_S = 0.2
@@ -77,8 +78,7 @@ def start_processes(stage: Stage) -> None:
     stage.children.append(
         process.spawn(
             "coordinator",
-            [sys.executable, "-m", "renmei.cli", "coordinator", "serve"]
-            + ["--dir", str(stage.root / "coordinator")],
+            [*_RENMEI, "coordinator", "serve", "--dir", str(stage.root / "coordinator")],
             stage.root / "coordinator.log",
             {"OMP_NUM_THREADS": "1"},
             ready_line=True,
@@ -89,8 +89,7 @@ def start_processes(stage: Stage) -> None:
         stage.children.append(
             process.spawn(
                 f"node {member}",
-                [sys.executable, "-m", "renmei.cli", "node", "run"]
-                + ["--dir", str(stage.root / member), *compiled],
+                [*_RENMEI, "node", "run", "--dir", str(stage.root / member), *compiled],
                 stage.root / f"{member}.log",
                 {"OMP_NUM_THREADS": "1"},
                 ready_line=True,
@@ -273,3 +272,15 @@ def follow(stage: Stage, run: RunId, plan: RunPlan) -> None:
     bar.close()
 
 
+def show_mandate(stage: Stage, run: RunId, state: State) -> None:
+    """Show who voted, where the mandate stands, and who cosigned the ledger that holds it."""
+    found_ = state.runs[run]
+    proposal = state.proposals[found_.mandate.body.proposal]
+    votes = ", ".join(f"{v.member} {v.body.choice.value} (entry {v.index})" for v in proposal.votes)
+    stage.say(f"ballots: {votes}", f"投票: {votes}")
+    index, quorum = found_.mandate.index, state.charter.witness_quorum
+    stage.say(
+        f"mandate {run[:8]} in entry {index}, under a checkpoint that {quorum} or more members "
+        "cosigned",
+        f"委任 {run[:8]} は項目 {index}。{quorum} 社以上が連署したチェックポイントの下にあります",
+    )
