@@ -57,6 +57,9 @@ class LedgerClient:
         try:
             # Outside the lock: one thread that waits for news must not keep the others from reading.
             note = self._stub.GetCheckpoint(request, timeout=timeout_s + _GRACE_S).note
+            if not note:
+                # Nothing is cosigned yet: the witnesses of a new log are still on their way.
+                return self._mirror.state
             with self._lock:
                 if before <= _size(note) < self._mirror.head.size:
                     # Another thread was quicker. An older ledger than `before` is the mirror's to judge.

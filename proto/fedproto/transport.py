@@ -54,6 +54,9 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A coordinator that was restarted is found again within seconds, not within two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
     # Names are looked up by libc, and proxies are never taken from a service configuration.
     ("grpc.enable_http_proxy", 1),
 ]
