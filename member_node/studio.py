@@ -4,10 +4,11 @@ Decides what is trained with what; sees the member's data. Of the private adapte
 leaves it. Holds no key and opens no connection.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from base_model import tokenizer, weights
 from base_model.model import LossFunction, make_loss
@@ -17,13 +18,10 @@ from fedproto.governance.plan import RunPlan
 from fedproto.ids import Digest
 from fedproto.layout import AdapterLayout, FlatVector
 from member_node import adapter, data
-from member_node.train import Progress, prepare_model, train
+from member_node.personal import personalise
+from member_node.train import Learner, OnProgress, round_delta
 
-OnProgress = Callable[[Progress], None]
-PRIVATE_DIRECTORY = Path("adapters") / "private"
-FEDERATED_DIRECTORY = Path("adapters") / "federated"
-# Seeds of a run's parts differ, so that a private adapter does not start as the shared one did.
-_PRIVATE_SEED = 1_000_003
+DATA = "data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +30,33 @@ class Prepared:
 
     layout: AdapterLayout
     dataset: Digest
-    initial: FlatVector
+    initial: FlatVector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """One plan's model and data, in memory."""
+
+    plan: RunPlan
+    base_dir: Path
+    learner: Learner
+    batches: Batches
+    prepared: Prepared
+
+
+def learner(plan: RunPlan, base_dir: Path, *, compiled: bool) -> Learner:
+    """Load and verify a base model and attach the plan's adapter, ready for training.
+
+    Raises:
+        LocalFault: RNM-MODEL-0001..3 the base model is missing, another one, or lacks the targets.
+    """
+    # Two threads a process collapse where members share cores.
+    torch.set_num_threads(1)
+    base = weights.load_base(base_dir, plan.base_manifest_sha256)
+    model = adapter.attach(base, plan.lora, plan.training.seed)
+    model.train()
+    loss = make_loss(model, compile_=compiled)
+    return Learner(model=model, loss=loss, layout=adapter.layout_of(model))
 
 
 class Studio:
@@ -41,85 +65,68 @@ class Studio:
     def __init__(self, root: Path, *, compiled: bool) -> None:
         self._root = root
         self._compiled = compiled
-        self._plan: RunPlan | None = None
-        self._model: Any = None
-        self._loss: LossFunction | None = None
-        self._batches: Batches | None = None
-        self._prepared: Prepared | None = None
+        self._desk: _Desk | None = None
 
     def prepare(self, plan: RunPlan, base_dir: Path) -> Prepared:
         """Load and verify the base, attach the adapter, read the corpus; again is quick."""
-        if self._prepared is not None and self._plan == plan:
-            return self._prepared
-        base = weights.load_base(base_dir, plan.base_manifest_sha256)
-        model = adapter.attach(base, plan.lora, plan.training.seed)
-        layout = adapter.layout_of(model)
-        corpus = self._root / "data"
-        self._batches = data.batches(
-            corpus, tokenizer.load(base_dir), plan.training.sequence, plan.training.seed
+        if self._desk is None or (self._desk.plan, self._desk.base_dir) != (plan, base_dir):
+            # The old model goes before the new one comes: there is never room for two.
+            self._desk = None
+            self._desk = self._lay_out(plan, base_dir)
+        return self._desk.prepared
+
+    def _lay_out(self, plan: RunPlan, base_dir: Path) -> _Desk:
+        corpus = self._root / DATA
+        documents = data.read_documents([corpus / data.TRAIN])
+        # The data first: it is read in a moment, and its faults are the common ones.
+        batches = data.batches(
+            documents,
+            tokenizer.load(base_dir),
+            corpus / data.PACKED,
+            sequence=plan.training.sequence,
+            seed=plan.training.seed,
         )
-        prepare_model(model)
-        self._model, self._plan = model, plan
-        self._loss = make_loss(model, compile_=self._compiled)
-        self._prepared = Prepared(
-            layout=layout,
-            dataset=data.commitment(corpus),
-            initial=adapter.to_flat(model, layout),
+        dataset = data.commitment(documents, corpus)
+        ready = learner(plan, base_dir, compiled=self._compiled)
+        prepared = Prepared(
+            layout=ready.layout,
+            dataset=dataset,
+            initial=adapter.to_flat(ready.model, ready.layout),
         )
-        return self._prepared
+        return _Desk(
+            plan=plan, base_dir=base_dir, learner=ready, batches=batches, prepared=prepared
+        )
 
     def train(self, round_no: int, start: FlatVector, on_progress: OnProgress) -> FlatVector:
         """Return the delta of one round of local training (float32, length d)."""
-        plan, prepared, batches, loss = self._ready()
-        adapter.load_flat(self._model, prepared.layout, start)
-        train(
-            loss,
-            adapter.parameters(self._model).values(),
-            lambda step: batches.batch(step, plan.training.batch),
-            plan.training,
-            first=(round_no - 1) * plan.training.steps,
-            steps=plan.training.steps,
-            on_progress=on_progress,
-        )
-        return adapter.to_flat(self._model, prepared.layout) - start
+        desk = self._at_work()
+        training = desk.plan.training
+        if not 1 <= round_no <= training.rounds:
+            raise LocalFault(
+                "RNM-FORM-0002",
+                what="nothing was trained",
+                why=f"round {round_no} is not one of the plan's {training.rounds}",
+                mend="use agent and trainer of the same version",
+            )
+        return round_delta(desk.learner, start, desk.batches, training, round_no, on_progress)
 
     def personalise(self, start: FlatVector, on_progress: OnProgress) -> Path:
-        """Train the private adapter beside the frozen final one; return where both are kept."""
-        plan, prepared, batches, _ = self._ready()
-        lora, training = plan.lora, plan.training
-        adapter.load_flat(self._model, prepared.layout, start)
-        adapter.attach_private(self._model, lora, training.seed + _PRIVATE_SEED)
-        # Another graph: the private pass has its own loss.
-        loss = make_loss(self._model, compile_=self._compiled)
-        total = training.rounds * training.steps
-        train(
-            loss,
-            adapter.parameters(self._model, adapter.PRIVATE).values(),
-            lambda step: batches.batch(step, training.batch),
-            training,
-            first=total - training.steps,
-            steps=training.steps,
-            on_progress=on_progress,
-        )
-        name = plan.base_manifest_sha256
-        own = adapter.to_flat(self._model, prepared.layout, adapter.PRIVATE)
-        adapter.save(self._root / PRIVATE_DIRECTORY, lora, prepared.layout, own, name)
-        adapter.save(self._root / FEDERATED_DIRECTORY, lora, prepared.layout, start, name)
-        # The next run starts from a clean model.
-        self._plan = self._prepared = self._model = None
-        return self._root / PRIVATE_DIRECTORY
+        """Train the private adapter beside the frozen final one; return where it lies."""
+        desk = self._at_work()
 
-    def _ready(self) -> tuple[RunPlan, Prepared, Batches, LossFunction]:
-        if (
-            self._plan is None
-            or self._prepared is None
-            or self._batches is None
-            or self._loss is None
-        ):
+        def loss_of(model: Any) -> LossFunction:
+            return make_loss(model, compile_=self._compiled)
+
+        return personalise(
+            self._root, desk.learner, loss_of, start, desk.batches, desk.plan, on_progress
+        )
+
+    def _at_work(self) -> _Desk:
+        if self._desk is None:
             raise LocalFault(
                 "RNM-MODEL-0003",
                 what="nothing was trained",
-                why="no plan has been prepared",
-                mend="prepare a plan first",
+                why="no plan has been prepared since the trainer started",
+                mend="nothing to do: the node prepares it and tries again",
             )
-        return self._plan, self._prepared, self._batches, self._loss
+        return self._desk

@@ -1,8 +1,8 @@
 """The trainer: the one process that sees the member's data. No network, no keys.
 
-A shell module: `python -m member_node.trainer --dir DIR --socket PATH`. It listens on a unix socket of
-this user alone and serves one agent at a time. Sockets of any other family are refused in the process
-itself, beside what the system's unit forbids.
+Decides who is served: one agent at a time, over a unix socket of this user alone. Trusts no frame. What
+it answers holds no text and no private adapter: the adapter layout, a commitment, a delta, a path, or a
+fault by code. `python -m member_node.trainer --dir DIR --socket PATH`. A shell module.
 """
 
 import argparse
@@ -10,8 +10,10 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,33 +23,44 @@ from fedproto.governance.plan import RunPlan
 from fedproto.layout import FlatVector
 from fedproto.schema import from_json
 from fedproto.v1 import trainer_pb2 as pb
-from member_node.train import Progress
+from member_node.confinement import confine
 from member_node.trainer_wire import BadFrame, receive, send
 
+if TYPE_CHECKING:
+    # torch is loaded once the socket is there, so that an agent can connect meanwhile.
+    from member_node.studio import Studio
+    from member_node.train import Progress
+
+KEYS = "keys"
 _MAX_SOCKET_PATH = 107
+_BACKLOG = 4
 
 
-def forbid_network() -> None:
-    """Refuse every socket but unix ones from here on; cannot be undone in this process."""
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "socket.__new__" and arguments[1] != socket.AF_UNIX:
-            raise PermissionError("the trainer opens no network socket")
-        if event in ("socket.getaddrinfo", "socket.gethostbyname"):
-            raise PermissionError("the trainer looks up no name")
-
-    sys.addaudithook(hook)
+class _HungUp(Exception):
+    """The agent is gone: what it asked for is of no use to anybody."""
 
 
 def listen(path: Path) -> socket.socket:
-    """Listen on a unix socket that only this user can open."""
+    """Listen on a unix socket that only this user can open.
+
+    Raises:
+        LocalFault: RNM-CONF-0001 the path is too long, or its directory is open to others;
+            RNM-PROC-0003 another trainer listens there.
+    """
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what="the trainer cannot listen",
-            why=f"the socket path has more than {_MAX_SOCKET_PATH} bytes",
-            mend="name a shorter path with --socket",
-        )
+        raise _cannot(f"the socket path has more than {_MAX_SOCKET_PATH} bytes", "a shorter path")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.parent.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise _cannot(f"{path.parent} is not this user's alone (0700)", "a path in another place")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise LocalFault(
+                "RNM-PROC-0003",
+                what="the trainer cannot listen",
+                why=f"another trainer listens at {path}",
+                mend="stop the other one, or leave it to serve this node",
+            )
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Created 0600: there is no moment in which others could connect.
@@ -56,8 +69,17 @@ def listen(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(before)
-    listener.listen(1)
+    listener.listen(_BACKLOG)
     return listener
+
+
+def _cannot(why: str, other: str) -> LocalFault:
+    return LocalFault(
+        "RNM-CONF-0001",
+        what="the trainer cannot listen",
+        why=why,
+        mend=f"name {other} with --socket",
+    )
 
 
 class Server:
@@ -66,42 +88,44 @@ class Server:
     def __init__(self, root: Path, *, compiled: bool) -> None:
         self._root = root
         self._compiled = compiled
-        self._studio: Any = None
+        self._studio: Studio | None = None
 
     def serve(self, listener: socket.socket) -> None:
         """Answer agents until the process is told to end."""
+        self._ready()
         while True:
             connection, _ = listener.accept()
             with connection:
                 try:
                     self._converse(connection)
-                except (BadFrame, BrokenPipeError, ConnectionResetError) as error:
-                    sys.stderr.write(f"connection ended: {type(error).__name__}\n")
+                except (BadFrame, _HungUp, OSError) as error:
+                    _log(f"connection ended: {type(error).__name__}")
 
     def _converse(self, connection: socket.socket) -> None:
         while (request := receive(connection, pb.TrainerRequest)) is not None:
-            try:
-                reply = self._answer(request, connection)
-            except FederationError as error:
-                reply = _fault(error)
-            except (RuntimeError, OSError) as error:
-                if isinstance(error, BrokenPipeError | ConnectionResetError):
-                    raise
-                # torch raises RuntimeError; its text can hold values, so only its type is told.
-                reply = _fault(
-                    LocalFault(
-                        "RNM-BUG-0001",
-                        what="the trainer failed",
-                        why=type(error).__name__,
-                        mend="see the trainer's log of this minute",
-                    )
-                )
-                sys.stderr.write(f"trainer failed: {error!r}\n")
-            send(connection, reply)
+            send(connection, self._reply(request, connection))
 
-    @property
-    def studio(self) -> Any:
-        """The studio; torch is loaded with the first request, not before the socket is there."""
+    def _reply(self, request: pb.TrainerRequest, connection: socket.socket) -> pb.TrainerReply:
+        try:
+            return self._answer(request, connection)
+        except FederationError as error:
+            return _fault(error)
+        except _HungUp:
+            raise
+        except Exception as error:  # noqa: BLE001  # the process's edge: no failure goes out unnamed
+            # Its words may quote the data, so only its type and place are told; the state is dropped.
+            self._studio = None
+            _log(f"the trainer failed: {type(error).__name__} at {_place(error)}")
+            return _fault(
+                LocalFault(
+                    "RNM-BUG-0001",
+                    what="the trainer failed",
+                    why=type(error).__name__,
+                    mend="see the trainer's log of this minute",
+                )
+            )
+
+    def _ready(self) -> "Studio":
         if self._studio is None:
             from member_node.studio import Studio
 
@@ -109,50 +133,55 @@ class Server:
         return self._studio
 
     def _answer(self, request: pb.TrainerRequest, connection: socket.socket) -> pb.TrainerReply:
-        def on_progress(progress: Progress) -> None:
-            # Also how an agent that hung up is noticed: sending raises, and training ends.
-            send(
-                connection,
-                pb.TrainerReply(
-                    progress=pb.Progress(
-                        step=progress.step,
-                        steps=progress.steps,
-                        loss=progress.loss,
-                        eta_s=progress.eta_s,
-                    )
-                ),
-            )
+        studio = self._ready()
+
+        def on_progress(progress: "Progress") -> None:
+            try:
+                send(connection, _progress(progress))
+            except OSError:
+                raise _HungUp from None
 
         match request.WhichOneof("request"):
             case "prepare":
-                return self._prepare(request.prepare)
+                return _prepare(studio, request.prepare)
             case "train":
                 start = _vector(request.train.adapter)
-                delta = self.studio.train(request.train.round, start, on_progress)
-                return pb.TrainerReply(
-                    delta=pb.LocalDelta(delta=delta.astype("<f4").tobytes(), weight=1.0)
-                )
+                delta = studio.train(request.train.round, start, on_progress)
+                raw = delta.astype("<f4").tobytes()
+                return pb.TrainerReply(delta=pb.LocalDelta(delta=raw, weight=1.0))
             case "personalise":
-                path = self.studio.personalise(_vector(request.personalise.adapter), on_progress)
+                path = studio.personalise(_vector(request.personalise.adapter), on_progress)
                 return pb.TrainerReply(personalised=pb.Personalised(path=str(path)))
-            case other:
+            case _:
                 raise LocalFault(
                     "RNM-FORM-0002",
                     what="the trainer refused a request",
-                    why=f"{other or 'an empty request'} is not known here",
+                    why="it asks for nothing that is known here",
                     mend="use agent and trainer of the same version",
                 )
 
-    def _prepare(self, request: pb.PrepareRequest) -> pb.TrainerReply:
-        plan = from_json(RunPlan, jcs.loads(request.plan), "plan")
-        prepared = self.studio.prepare(plan, Path(request.base_dir))
-        return pb.TrainerReply(
-            prepared=pb.Prepared(
-                layout=prepared.layout.to_bytes(),
-                dataset=prepared.dataset,
-                initial_adapter=prepared.initial.astype("<f4").tobytes(),
-            )
+
+def _prepare(studio: "Studio", request: pb.PrepareRequest) -> pb.TrainerReply:
+    plan = from_json(RunPlan, jcs.loads(request.plan), "plan")
+    prepared = studio.prepare(plan, Path(request.base_dir))
+    return pb.TrainerReply(
+        prepared=pb.Prepared(
+            layout=prepared.layout.to_bytes(),
+            dataset=prepared.dataset,
+            initial_adapter=prepared.initial.astype("<f4").tobytes(),
         )
+    )
+
+
+def _progress(progress: "Progress") -> pb.TrainerReply:
+    return pb.TrainerReply(
+        progress=pb.Progress(
+            step=progress.step,
+            steps=progress.steps,
+            loss=progress.loss,
+            eta_s=progress.eta_s,
+        )
+    )
 
 
 def _vector(raw: bytes) -> FlatVector:
@@ -172,19 +201,38 @@ def _fault(error: FederationError) -> pb.TrainerReply:
     )
 
 
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m member_node.trainer")
+    parser = argparse.ArgumentParser(prog="python -m member_node.trainer", allow_abbrev=False)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    forbid_network()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    missing = confine(options.dir / KEYS)
+    if missing:
+        _log(
+            f"the kernel does not fence this process in ({missing}): the unit must cut its network"
+        )
     try:
         listener = listen(options.socket)
     except FederationError as error:
-        sys.stderr.write(f"{error.code} {error.what}: {error.why}. {error.mend}\n")
+        _log(f"{error.code} {error.what}: {error.why}. {error.mend}")
         sys.exit(int(error.exit))
     try:
         Server(options.dir, compiled=not options.no_compile).serve(listener)

@@ -1,9 +1,10 @@
 """The agent's side of the trainer's socket: implements the `Trainer` port.
 
-Trusts the trainer, which is the member's own. A trainer that has ended is a named error; the next call
-connects again. A shell module.
+Trusts the trainer, which is the member's own, with everything but its frames. A trainer that has ended
+is a named error; the next call connects again. A shell module.
 """
 
+import contextlib
 import socket
 import threading
 import time
@@ -32,17 +33,22 @@ class TrainerClient:
     """One connection, one request at a time. Thread-safe."""
 
     def __init__(
-        self, path: Path, on_progress: OnProgress = lambda step, steps, eta_s: None
+        self,
+        path: Path,
+        on_progress: OnProgress = lambda step, steps, eta_s: None,
+        *,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._path = path
         self._on_progress = on_progress
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
 
     def prepare(self, plan: RunPlan, base_dir: Path) -> Found:
         """Load the base model and say what adapter, layout and dataset it leads to."""
         request = pb.PrepareRequest(plan=jcs.dumps(to_json(plan)), base_dir=str(base_dir))
-        prepared = self._ask(pb.TrainerRequest(prepare=request)).prepared
+        prepared = self._ask(pb.TrainerRequest(prepare=request), "prepared").prepared
         layout = AdapterLayout.from_bytes(prepared.layout)
         return Found(
             layout_sha256=layout.digest,
@@ -54,7 +60,7 @@ class TrainerClient:
     def train(self, round_no: int, adapter: FlatVector) -> TrainedDelta:
         """Train for one round from a global adapter."""
         request = pb.TrainRequest(round=round_no, adapter=adapter.astype("<f4").tobytes())
-        delta = self._ask(pb.TrainerRequest(train=request)).delta
+        delta = self._ask(pb.TrainerRequest(train=request), "delta").delta
         return TrainedDelta(
             delta=np.frombuffer(delta.delta, "<f4").astype(np.float32), weight=delta.weight
         )
@@ -62,33 +68,48 @@ class TrainerClient:
     def personalise(self, adapter: FlatVector) -> Path:
         """Train the private adapter beside the final global one; return where it lies."""
         request = pb.PersonaliseRequest(adapter=adapter.astype("<f4").tobytes())
-        return Path(self._ask(pb.TrainerRequest(personalise=request)).personalised.path)
+        reply = self._ask(pb.TrainerRequest(personalise=request), "personalised")
+        return Path(reply.personalised.path)
 
     def close(self) -> None:
-        """Hang up: a training in work ends."""
+        """Hang up: a training in work ends at its next step, and who waits for it is told."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            # Closing alone would not wake a thread that waits for the reply.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
-    def _ask(self, request: pb.TrainerRequest) -> pb.TrainerReply:
+    def _ask(self, request: pb.TrainerRequest, kind: str) -> pb.TrainerReply:
+        """Send a request and return its reply; anything else ends the connection."""
         with self._lock:
+            answered = False
             try:
-                connection = self._connected()
-                send(connection, request)
-                while (reply := receive(connection, pb.TrainerReply)) is not None:
-                    if reply.WhichOneof("reply") != "progress":
-                        return _checked(reply)
-                    progress = reply.progress
-                    self._on_progress(progress.step, progress.steps, progress.eta_s)
+                reply = self._converse(request)
+                answered = reply is not None
             except (OSError, BadFrame):
-                self.close()
-                raise _gone() from None
-            self.close()
+                reply = None
+            finally:
+                # A reply that nobody waited for must never be taken for the next request's.
+                if not answered:
+                    self.close()
+        if reply is None or reply.WhichOneof("reply") not in (kind, "fault"):
             raise _gone()
+        return _checked(reply)
+
+    def _converse(self, request: pb.TrainerRequest) -> pb.TrainerReply | None:
+        connection = self._connected()
+        send(connection, request)
+        while (reply := receive(connection, pb.TrainerReply)) is not None:
+            if reply.WhichOneof("reply") != "progress":
+                break
+            progress = reply.progress
+            self._on_progress(progress.step, progress.steps, progress.eta_s)
+        return reply
 
     def _connected(self) -> socket.socket:
         if self._connection is None:
-            deadline = time.monotonic() + _PATIENCE_S
+            deadline = time.monotonic() + self._patience_s
             while True:
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:
@@ -118,5 +139,5 @@ def _gone() -> LocalFault:
         "RNM-PROC-0002",
         what="the trainer did not answer",
         why="its process has ended, or does not listen",
-        mend="see its log; the agent starts it again with the next round",
+        mend="read trainer.log in the member's directory; the node connects again by itself",
     )
