@@ -8,8 +8,9 @@ from tokenizers import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from base_kit import TINY, some_documents  # noqa: E402  # from the path above
-from base_model import tokenizer as tokenizing  # noqa: E402
+from base_kit import TINY, some_documents  # from the path above
+
+from base_model import tokenizer as tokenizing
 
 
 @pytest.fixture(scope="session")

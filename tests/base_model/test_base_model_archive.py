@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from base_kit import make_deb, make_tar, make_zip
+
 from base_model.archive import files, order
 
 CONTENT = {f"./top/{name}.txt": name.encode() for name in "abcdef"} | {"./top/skip.bin": b"no"}

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 from base_kit import make_deb, make_lock, make_source, make_zip
+from hypothesis import given
+from hypothesis import strategies as st
+
 from base_model.corpus import build_domain, read_documents, read_split, split, to_jsonl
 from base_model.lockfile import Index, Lock
 from base_model.sources import Document
 from fedproto import jcs
 from fedproto.errors import LocalFault
-from hypothesis import given
-from hypothesis import strategies as st
 
 FILES = {
     f"dbc/{maker}{number % 26}_{number}.dbc": f"BO_ {number} {maker}: 8 XXX\n".encode() * 6

@@ -3,6 +3,8 @@ from math import log
 import pytest
 import torch
 from base_kit import TINY, some_documents
+from tokenizers import Tokenizer
+
 from base_model.evaluate import (
     DocumentScore,
     bits_per_byte,
@@ -13,7 +15,6 @@ from base_model.evaluate import (
 from base_model.model import build
 from base_model.tokenizer import BOS, EOS
 from fedproto.errors import LocalFault
-from tokenizers import Tokenizer
 
 TEXTS = [document.text for document in some_documents()[:12]] + ["x", "長い文書です。" * 30]
 

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from base_kit import make_deb, make_lock, make_source, make_zip
+
 from base_model.fetch import fetch, present
 from base_model.lockfile import Index
-from base_kit import make_deb, make_lock, make_source, make_zip
 from fedproto.errors import LocalFault
 
 WHEEL = make_zip(

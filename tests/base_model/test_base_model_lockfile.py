@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from base_model.corpus import BASE, COMMON, DOMAINS
 from base_model.lockfile import LOCK, read_lock
 from base_model.sources import READERS

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 from base_kit import TINY
+from peft import LoraConfig, get_peft_model
+
 from base_model.model import build, compiler_reason, document_mask, make_loss, token_nats
 from base_model.tokenizer import BOS
-from peft import LoraConfig, get_peft_model
 
 
 def tokens(seed: int = 0, rows: int = 3, length: int = 41) -> torch.Tensor:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from base_kit import some_documents
+from tokenizers import Tokenizer
+
 from base_model import packing
 from base_model.packing import Batches, pack
 from base_model.sources import Document
 from base_model.tokenizer import BOS, EOS
 from base_model.tokenizer import save as save_tokenizer
 from fedproto.errors import LocalFault
-from tokenizers import Tokenizer
 
 _KILLED = """
 import os, signal, sys

@@ -4,9 +4,10 @@ import lzma
 import sqlite3
 
 import pytest
-from base_model.sources import MAX_DOCUMENT, MIN_DOCUMENT, READERS, Document, pieces
 from hypothesis import given
 from hypothesis import strategies as st
+
+from base_model.sources import MAX_DOCUMENT, MIN_DOCUMENT, READERS, Document, pieces
 
 
 def read(reader: str, name: str, data: bytes) -> list[Document]:

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 from base_kit import TINY, some_documents
-from base_model import tokenizer as tokenizing
-from base_model.tokenizer import BOS, EOS, PAD
-from fedproto.errors import LocalFault
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+
+from base_model import tokenizer as tokenizing
+from base_model.tokenizer import BOS, EOS, PAD
+from fedproto.errors import LocalFault
 
 
 @given(st.text(max_size=200))

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from base_kit import TINY
+from tokenizers import Tokenizer
+
 from base_model.model import build
 from base_model.weights import load_base, publish, verify
 from fedproto import jcs
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
-from tokenizers import Tokenizer
 
 
 @pytest.fixture
