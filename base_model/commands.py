@@ -23,7 +23,10 @@ def fetch(args: argparse.Namespace, console: Console) -> Reply:
         ja=f"{len(lock.sources)} 件中 {len(lock.sources) - len(names)} 件の出典が {cache} にあります",
     )
     warnings = tuple(
-        console.say(en=f"without {name}: there is no apt", ja=f"{name} なし(apt がないため)")
+        console.say(
+            en=f"without {name}: this machine's apt does not offer it",
+            ja=f"{name} なし(この環境の apt では入手できないため)",
+        )
         for name in names
     )
     data = {"lock_sha256": lock.digest, "cache": str(cache), "absent": names}
@@ -34,7 +37,7 @@ def train(args: argparse.Namespace, console: Console) -> Reply:
     """Pretrain by a recipe and publish the result."""
     # torch is loaded here and not with the module: `renmei base fetch` needs none of it.
     from base_model import corpus, evaluate, model, packing, tokenizer, weights
-    from base_model import train as training
+    from base_model.pretrain import Job, pretrain, useful_processes
     from base_model.recipes import RECIPES
 
     if args.recipe not in RECIPES:
@@ -49,19 +52,20 @@ def train(args: argparse.Namespace, console: Console) -> Reply:
     split = corpus.build_domain(corpus.BASE, Path(args.cache), read_lock())
     console.note(console.say(en="training the tokenizer", ja="トークナイザーを学習しています"))
     words = tokenizer.train(document.text for document in split.train)
-    stream = packing.pack(split.train, words, out / "packed")
-    batches = packing.Batches(stream=stream, sequence=recipe.sequence, seed=args.seed)
-    net = model.build(recipe.size, args.seed)
-    loss = model.make_loss(net, compile_=not args.no_compile)
+    packing.pack(split.train, words, out / "packed")
+    job = Job(
+        recipe=recipe,
+        packed=out / "packed",
+        seed=args.seed,
+        compile_=not args.no_compile,
+        snapshots=out / "snapshots",
+    )
     progress = console.progress(
         console.say(en="pretraining", ja="事前学習"), recipe.schedule.steps, "steps"
     )
-    last = training.train(
-        net,
-        loss,
-        batches,
-        recipe.schedule,
-        snapshots=out / "snapshots",
+    net, last = pretrain(
+        job,
+        processes=useful_processes(),
         on_step=lambda report: progress.advance(1, f"loss {report.loss:.3f}"),
     )
     progress.close()

@@ -6,6 +6,7 @@ Processes start afresh (spawn), read the packed tokens from disk and share nothi
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def _run(job: Job, team: Team, on_step: Callable[[StepReport], None]) -> tuple[A
 
 def _other(rank: int, ranks: int, job: Job, name: str, signals: Signals) -> None:
     """Be one of the processes that `pretrain` starts."""
+    # An interrupt reaches the whole group; the first process ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory = SharedMemory(name=name)
     parent = parent_process()
     try:

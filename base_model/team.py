@@ -70,7 +70,7 @@ class SharedMemoryTeam:
         """Replace the gradients by their mean over the ranks; return the mean loss."""
         present = [gradient for gradient in gradients if gradient is not None]
         flat = torch.cat([gradient.flatten() for gradient in present])
-        self.buffer[self.rank, :-1] = flat.numpy()
+        self.buffer[self.rank, :-1] = flat.cpu().numpy()
         self.buffer[self.rank, -1] = loss
         self._meet()
         total = self.buffer.sum(axis=0, dtype=np.float32) / np.float32(self.ranks)
