@@ -127,6 +127,9 @@ class Server:
 
     def _ready(self) -> "Studio":
         if self._studio is None:
+            # peft brings transformers: most of the start passes before the first request comes.
+            import peft  # noqa: F401
+
             from member_node.studio import Studio
 
             self._studio = Studio(self._root, compiled=self._compiled)

@@ -48,8 +48,7 @@ def words():
 
 
 def fresh(seed=5):
-    net = model.build(SIZE, seed)
-    return net
+    return model.build(SIZE, seed)
 
 
 def publish(parent):
