@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +96,8 @@ class Agent:
         self.journal = EgressJournal(root, now_ms)
         self._parts.callback(self.journal.close)
         self._threads: list[threading.Thread] = []
+        self._idle = threading.Event()
+        self._idle.set()
         self._parts.callback(self._join)
         inner = dial(profile.coordinator, Credentials.load(party.keys, utc_now))
         self.channel = gated(inner, self.journal, profile.coordinator)
@@ -161,7 +163,11 @@ class Agent:
         self._parts.callback(tasks.stop)
         ready({"ready": True, "member": self.party.profile.id})
         self.log.info("node.ready")
-        tasks.serve(participation.answer)
+        self._idle.clear()
+        try:
+            tasks.serve(participation.answer)
+        finally:
+            self._idle.set()
 
     def stop(self) -> None:
         """End every part, the last one first; what is on the disk is complete at any time."""
@@ -175,6 +181,7 @@ class Agent:
 
     def _join(self) -> None:
         """Wait for the threads that speak, so that none does after the journal is closed."""
+        self._idle.wait(_GRACE_S)
         for thread in self._threads:
             thread.join(_GRACE_S)
 
@@ -241,13 +248,24 @@ def run(root: Path, shells: Shells) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     agent = Agent(root, shells)
-    with ThreadPoolExecutor(1, thread_name_prefix="tasks") as pool:
-        work = pool.submit(agent.run, _print_ready)
-        work.add_done_callback(lambda _: stop.set())
-        stop.wait()
-        agent.stop()
-    # What ended the node, if it was not a signal.
-    work.result()
+    work: Future[None] = Future()
+
+    def serve() -> None:
+        try:
+            agent.run(_print_ready)
+            work.set_result(None)
+        except BaseException as error:  # noqa: BLE001  # raised again below, by the main thread
+            work.set_exception(error)
+        finally:
+            stop.set()
+
+    # A daemon: a task that hangs in a call of others must not keep the node from ending.
+    threading.Thread(target=serve, name="tasks", daemon=True).start()
+    stop.wait()
+    ended_by_itself = work.done()
+    agent.stop()
+    if ended_by_itself:
+        work.result()
 
 
 def _print_ready(line: Mapping[str, Json]) -> None:

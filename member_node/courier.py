@@ -74,7 +74,8 @@ class Courier:
             child = self._spawn()
             while child.running and not self._stop.wait(0.1):
                 pass
-            child.stop()
+            # It holds nothing that could be lost, and takes its time when the gateway is away.
+            child.stop(grace_s=2.0)
             self._stop.wait(_PAUSE_S)
 
     def _spawn(self) -> process.Child:

@@ -52,7 +52,7 @@ class TrainerKeeper:
             child = process.spawn("the trainer", self._command, self._log, ENVIRONMENT)
             while child.running and not self._stop.wait(_POLL_S):
                 pass
-            child.stop(grace_s=3.0)
+            child.stop(grace_s=2.0)
             # A trainer that ends at once, again and again, must not keep the machine busy.
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -151,9 +151,10 @@ class Federation:
         return self.coordinator.ledger.state.rounds(run)
 
     def stop(self):
+        # The coordinator first: it waits for its witnesses, which the nodes are.
+        self.coordinator.stop()
         for node in self.nodes.values():
             node.stop()
-        self.coordinator.stop()
 
 
 @pytest.fixture
