@@ -66,6 +66,8 @@ class Follower:
                 self._ledger.wait_for_more(_WAIT_S)
                 pause = _PAUSE_S
             except FederationError as error:
+                if self._stop.is_set():
+                    return
                 self._log.failed("ledger.following", error)
                 self._stop.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
