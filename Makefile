@@ -24,7 +24,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format stubs pins clean
+.PHONY: help setup corpora demo test check format stubs pins clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(MAKEFILE_LIST)
@@ -43,19 +43,22 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)
+# The packages that the corpora are read from: the only download besides the dependencies.
+corpora: $(READY)
 	$(BIN)/python -m base_model.fetch --cache $(CACHE)
+
+demo: corpora
 	$(BIN)/renmei demo --cache $(CACHE) $(DEMO_ARGS)
 
-test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+test: corpora
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-check: $(READY)
+check: corpora
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff format .
