@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedproto import jcs
+from fedproto.durable import make_private_directory
 from fedproto.errors import FederationError, LocalFault
 from fedproto.governance.plan import RunPlan
 from fedproto.layout import FlatVector
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from member_node.train import Progress
 
 KEYS = "keys"
+COMPILED = "compiled"
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _MAX_SOCKET_PATH = 107
 _BACKLOG = 4
 
@@ -73,12 +76,12 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def _cannot(why: str, other: str) -> LocalFault:
+def _cannot(why: str, other: str, option: str = "--socket") -> LocalFault:
     return LocalFault(
         "RNM-CONF-0001",
-        what="the trainer cannot listen",
+        what="the trainer did not start",
         why=why,
-        mend=f"name {other} with --socket",
+        mend=f"name {other} with {option}",
     )
 
 
@@ -218,6 +221,34 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
+def _start(options: argparse.Namespace) -> socket.socket:
+    """Fence the process in, then listen; nothing of the member's is touched before."""
+    missing = confine(options.dir / KEYS)
+    if missing:
+        _log(f"no fence by the kernel ({missing}): the system's unit must cut the network")
+    if not options.dir.is_dir():
+        raise _cannot(f"there is no directory {options.dir}", "the member's directory", "--dir")
+    if not options.no_compile:
+        os.environ.setdefault(_CACHE, str(_compiled(options.dir)))
+    return listen(options.socket)
+
+
+def _compiled(root: Path) -> Path:
+    """Return where compiled code is kept: this user's own cache, or else the member's directory.
+
+    Code is loaded from there: never from /tmp, where another user could have put some.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    shared = Path(home) / "renmei" / COMPILED
+    try:
+        make_private_directory(shared)
+    except FederationError:
+        # A service's user has no home of its own.
+        make_private_directory(root / COMPILED)
+        return (root / COMPILED).resolve()
+    return shared.resolve()
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m member_node.trainer", allow_abbrev=False)
@@ -227,13 +258,8 @@ def main() -> None:
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    missing = confine(options.dir / KEYS)
-    if missing:
-        _log(
-            f"the kernel does not fence this process in ({missing}): the unit must cut its network"
-        )
     try:
-        listener = listen(options.socket)
+        listener = _start(options)
     except FederationError as error:
         _log(f"{error.code} {error.what}: {error.why}. {error.mend}")
         sys.exit(int(error.exit))

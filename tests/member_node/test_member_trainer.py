@@ -357,17 +357,12 @@ def test_a_socket_that_nobody_serves_is_taken_over(tmp_path):
     listener.close()
 
 
-def test_a_refused_start_ends_with_the_exit_status_of_its_code(tmp_path):
+@pytest.mark.parametrize(
+    ("directory", "path"), [(".", "/tmp/" + "x" * 108), ("/nonexistent/n", "s.sock")]
+)
+def test_a_refused_start_ends_with_the_exit_status_of_its_code(directory, path):
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "member_node.trainer",
-            "--dir",
-            ".",
-            "--socket",
-            "/tmp/" + "x" * 108,
-        ],
+        [sys.executable, "-m", "member_node.trainer", "--dir", directory, "--socket", path],
         capture_output=True,
         text=True,
         check=False,
@@ -375,6 +370,17 @@ def test_a_refused_start_ends_with_the_exit_status_of_its_code(tmp_path):
     assert done.returncode == 2
     assert "RNM-CONF-0001" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_compiled_code_is_kept_where_no_other_user_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    kept = trainer._compiled(tmp_path / "n")
+    assert kept == tmp_path / "home" / "renmei" / "compiled"
+    assert kept.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert trainer._compiled(tmp_path / "n") == tmp_path / "n" / "compiled"
+    assert (tmp_path / "n" / "compiled").stat().st_mode & 0o777 == 0o700
 
 
 # its end
