@@ -6,7 +6,7 @@ that this party pinned. A shell module.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -56,7 +56,7 @@ class CoordinatorClient:
         """Hang up."""
         self._channel.close()
 
-    def __enter__(self) -> "CoordinatorClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

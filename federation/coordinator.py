@@ -129,8 +129,9 @@ class Coordinator:
     def stop(self) -> None:
         """Give up attempts in progress (they are recorded), then end every part."""
         self._stopping.set()
-        self.runs.join()
+        # First, so that no run waits for witnesses that have stopped already.
         self.register.close()
+        self.runs.join()
         self.hub.close_all()
         self.server.stop(grace=0.5).wait()
         self._parts.close()

@@ -93,7 +93,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServicer):
         """Wait for an order."""
         return self._orders.take(request.run, context)
 
-    def Report(self, request: ReportRequest, context: Any) -> ReportResponse:  # noqa: N802
+    def Report(self, request: ReportRequest, _: Any) -> ReportResponse:  # noqa: N802
         """Take the members' replies."""
         self._orders.report(request)
         return ReportResponse()

@@ -37,8 +37,7 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
             return
         ledger, number, seen = self._register.ledger, 0, 0
         while context.is_active():
-            known = seen
-            if not self._register.wait(lambda: ledger.head.size > known, _WAKE_S):
+            if not self._await_more_than(seen):
                 continue
             note = ledger.signed_checkpoint()
             size = int(note.split(b"\n", 2)[1])
@@ -49,6 +48,9 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
             if answer is None or answer.id != number:
                 return
             seen = self._take(member, answer, size)
+
+    def _await_more_than(self, size: int) -> bool:
+        return self._register.wait(lambda: self._register.ledger.head.size > size, _WAKE_S)
 
     def _take(self, member: MemberId, answer: WitnessAnswer, size: int) -> int:
         """Keep a cosignature; return the size that the witness has now seen."""

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place = tmp_path_factory.mktemp("demo")
     watcher, log = place / "netwatch.so", place / "netwatch.log"
     source = Path(__file__).with_name("netwatch.c")
@@ -49,7 +48,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         check=False,
     )
     assert done.stdout, done.stderr[-3000:]
-    yield Demo(
+    return Demo(
         root=place / "kept",
         status=done.returncode,
         answer=json.loads(done.stdout),
