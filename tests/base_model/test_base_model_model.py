@@ -6,7 +6,14 @@ import torch
 from base_kit import TINY
 from peft import LoraConfig, get_peft_model
 
-from base_model.model import build, compiler_reason, document_mask, make_loss, token_nats
+from base_model.model import (
+    build,
+    compiler_reason,
+    document_mask,
+    document_positions,
+    make_loss,
+    token_nats,
+)
 from base_model.tokenizer import BOS
 
 
@@ -43,6 +50,12 @@ def test_a_packed_document_sees_nothing_of_the_one_before_it() -> None:
         logits = model(input_ids=x).logits
     leaky = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
     assert not torch.allclose(leaky.view(y.shape)[:, 20:], nats(model, alone), atol=1e-5)
+
+
+def test_positions_start_again_with_each_document() -> None:
+    packed = torch.tensor([[BOS, 5, 6, BOS, 7], [4, 4, BOS, BOS, 9]])
+    # A window may begin inside a document: its first part counts from 0 as well.
+    assert document_positions(packed).tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 0, 1]]
 
 
 def test_the_loss_is_the_one_of_transformers_for_a_single_document() -> None:
