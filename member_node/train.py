@@ -26,10 +26,6 @@ _CLIP = 1.0
 _LAST_RATE = 0.1
 
 
-class Interrupted(Exception):
-    """Nobody waits for this training any more."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a training is; the loss is for this premises only."""

@@ -229,7 +229,10 @@ def _start(options: argparse.Namespace) -> socket.socket:
     if not options.dir.is_dir():
         raise _cannot(f"there is no directory {options.dir}", "the member's directory", "--dir")
     if not options.no_compile:
-        os.environ.setdefault(_CACHE, str(_compiled(options.dir)))
+        kept = str(_compiled(options.dir))
+        os.environ.setdefault(_CACHE, kept)
+        # Where the compiler's headers are kept, whatever the cache's place.
+        os.environ.setdefault("TMPDIR", kept)
     return listen(options.socket)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from training_kit import SECRET, TRAINING, noise, plan_for, publish, write_corpus
 
+from base_model.model import compiler_reason
 from fedproto.errors import FederationError, LocalFault
 from fedproto.layout import AdapterLayout
 from fedproto.v1 import trainer_pb2 as pb
@@ -27,9 +28,9 @@ PATIENCE_S = 60
 
 
 class Process:
-    """A trainer of a member directory, uncompiled."""
+    """A trainer of a member directory."""
 
-    def __init__(self, root, command=("-m", "member_node.trainer")):
+    def __init__(self, root, command=("-m", "member_node.trainer"), options=("--no-compile",)):
         self.root = root
         self.path = root / "t.sock"
         self.log = root / "trainer.log"
@@ -37,7 +38,7 @@ class Process:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, *command),
-                    *("--dir", str(root), "--socket", str(self.path), "--no-compile"),
+                    *("--dir", str(root), "--socket", str(self.path), *options),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=sink,
@@ -381,6 +382,21 @@ def test_compiled_code_is_kept_where_no_other_user_writes(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert trainer._compiled(tmp_path / "n") == tmp_path / "n" / "compiled"
     assert (tmp_path / "n" / "compiled").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(compiler_reason()), reason="there is no compiler")
+def test_compiled_training_works_within_the_fence(tmp_path, plan, base_dir, monkeypatch):
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    process = Process(member(tmp_path / "n"), options=())
+    initial = process.client.prepare(plan, base_dir).initial
+    first = process.client.train(1, initial).delta
+    process.client.personalise(initial)
+    assert np.array_equal(process.client.train(1, initial).delta, first)
+    assert list((tmp_path / "home" / "renmei" / "compiled").rglob("*.so"))
+    assert process.end() == 0
 
 
 # its end
