@@ -1,8 +1,6 @@
 """Flower's real SuperLink, SuperExec and SuperNodes on loopback, between our two shells."""
 
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -14,11 +12,10 @@ import grpc
 import httpx
 import pytest
 
-from federation import flower_adapter, superlink
+from federation import flower_adapter
 from federation.superlink import FlowerHost, free_port
 from fedproto import pki, process
 from fedproto.durable import write_atomic
-from fedproto.errors import FederationError
 from fedproto.ids import MemberId
 from fedproto.party import utc_now
 from fedproto.v1 import dispatch_pb2, dispatch_pb2_grpc
