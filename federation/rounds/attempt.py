@@ -30,6 +30,14 @@ _WORDS = {
     Phase.CONFIRM: "confirmed",
     Phase.REVEAL: "revealed",
 }
+# The phase that a frame answers: the same bytes may come again later, and are no answer then.
+_ANSWERS = {
+    "advertise": Phase.ADVERTISE,
+    "encrypted_shares": Phase.SHARE,
+    "masked_chunk": Phase.UPLOAD,
+    "confirm": Phase.CONFIRM,
+    "reveal": Phase.REVEAL,
+}
 
 
 class AttemptRunner:
@@ -58,20 +66,34 @@ class AttemptRunner:
         self._stopping = stopping
         self._present = set(content.members)
         self._late_at = 0.0
+        # Bytes that each member sent in this attempt; sizes are no secret, contents are.
+        self._received: dict[MemberId, int] = dict.fromkeys(content.members, 0)
         # Why each member is out, for the round's record.
         self.excluded: dict[MemberId, str] = {}
 
     def run(self) -> AggregateSum:
         """Return the sum over the survivors; raise RNM-SECAGG-0002 if too few are left."""
         total: AggregateSum | None = None
-        while self._attempt.phase is not Phase.DONE:
-            with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
-                span.set_attribute("fed.phase", self._attempt.phase.value)
-                self._await_phase()
-                span.set_attribute("fed.cohort.size", len(self._attempt.answered))
-                total = self._close()
+        try:
+            while self._attempt.phase is not Phase.DONE:
+                total = self._phase()
+        except FederationError as error:
+            if isinstance(error, PeerFault) and error.peer in self._content.members:
+                self.excluded[MemberId(error.peer)] = error.code
+            self._note("aborted", code=error.code)
+            self._attempt = phases.abort(self._attempt)
+            raise
         assert total is not None  # noqa: S101  # closing the last phase gives the sum
         return total
+
+    def _phase(self) -> AggregateSum | None:
+        with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
+            span.set_attribute("fed.phase", self._attempt.phase.value)
+            before = sum(self._received.values())
+            self._await_phase()
+            span.set_attribute("fed.cohort.size", len(self._attempt.answered))
+            span.set_attribute("fed.bytes.rx", sum(self._received.values()) - before)
+            return self._close()
 
     def _await_phase(self) -> None:
         self._late_at = time.monotonic() + self._timeout_s
@@ -106,10 +128,14 @@ class AttemptRunner:
     def _receive(self, member: MemberId, frame: MemberFrame) -> None:
         if member not in self._present:
             return
+        self._received[member] += frame.ByteSize()
         try:
-            if self._hand_over(member, frame):
+            complete = self._hand_over(member, frame)
+            answers = _ANSWERS.get(frame.WhichOneof("frame") or "")
+            phase = self._attempt.phase
+            if complete and answers is phase and member in self._attempt.waiting:
                 self._attempt = phases.answered(self._attempt, member)
-                self._note(_WORDS[self._attempt.phase], member=member)
+                self._note(_WORDS[phase], member=member, size=self._received[member])
         except FederationError as error:
             if error.code == _LATE:
                 return
@@ -183,7 +209,7 @@ class AttemptRunner:
             self._attempt = phases.left(self._attempt, member)
             self._note("left", member=member, code=code)
 
-    def _note(self, state: str, *, member: str = "", code: str = "") -> None:
+    def _note(self, state: str, *, member: str = "", code: str = "", size: int = 0) -> None:
         self._journal.note(
             self._attempt.phase.value,
             state,
@@ -191,6 +217,7 @@ class AttemptRunner:
             attempt=self._content.attempt,
             member=member,
             code=code,
+            size=size,
         )
 
     def _too_few(self) -> LocalFault:
