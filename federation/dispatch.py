@@ -51,6 +51,11 @@ class Orders:
             )
             self._changed.notify_all()
 
+    def begin(self, run: str) -> None:
+        """Let a run's ServerApp wait for orders, although an earlier start of it has ended."""
+        with self._changed:
+            self._finished.discard(run)
+
     def finish(self, run: str) -> None:
         """Let the run's ServerApp end."""
         with self._changed:

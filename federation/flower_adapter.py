@@ -77,8 +77,8 @@ class ControlClient:
         """Register a member's SuperNode by its P-384 public key (PEM); again is not an error."""
         try:
             self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=member))
-        except httpx.HTTPStatusError as error:
-            if "already in use" not in error.response.text:
+        except httpx.HTTPError as error:
+            if "already in use" not in _words(error):
                 raise _refused("register a node", error) from None
 
     def start_run(self, run: str) -> int:
@@ -90,7 +90,7 @@ class ControlClient:
         )
         try:
             return int(self._client.StartRun(request).run_id)
-        except httpx.HTTPStatusError as error:
+        except httpx.HTTPError as error:
             raise _refused("start a run", error) from None
 
     def stop_run(self, flower_run: int) -> None:
@@ -100,10 +100,15 @@ class ControlClient:
         except httpx.HTTPStatusError as error:
             if error.response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
                 raise _refused("stop a run", error) from None
+        except httpx.HTTPError as error:
+            raise _refused("stop a run", error) from None
 
     def status(self, flower_run: int) -> str:
         """Return `pending`, `running`, or `finished` with a colon and how."""
-        response = self._client.ListRuns(ListRunsRequest(run_id=flower_run))
+        try:
+            response = self._client.ListRuns(ListRunsRequest(run_id=flower_run))
+        except httpx.HTTPError as error:
+            raise _refused("say how a run stands", error) from None
         status = response.run_dict[flower_run].status
         return f"{status.status}:{status.sub_status}" if status.sub_status else str(status.status)
 
@@ -112,10 +117,17 @@ class ControlClient:
         self._client.close()
 
 
-def _refused(what: str, error: httpx.HTTPStatusError) -> LocalFault:
+def _words(error: httpx.HTTPError) -> str:
+    """Return what the SuperLink answered, or why it did not."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.text or str(error.response.status_code)
+    return f"{type(error).__name__}: {error}"
+
+
+def _refused(what: str, error: httpx.HTTPError) -> LocalFault:
     return LocalFault(
         "RNM-PROC-0002",
         what=f"Flower's SuperLink did not {what}",
-        why=error.response.text[:300] or str(error.response.status_code),
+        why=_words(error)[:300],
         mend="read flower/superlink.log in the coordinator's directory",
     )

@@ -31,7 +31,7 @@ class Runs:
         self._lock = threading.Lock()
         self._drivers: dict[RunId, RunDriver] = {}
         self._journals: dict[RunId, RunJournal] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[RunId, threading.Thread] = {}
 
     def start(self, run: str, now_ms: int) -> None:
         """Start a run; raise RNM-CONSENT-0001, -0002 or RNM-ROUND-0003."""
@@ -45,14 +45,26 @@ class Runs:
             )
         with self._lock:
             if (self._directory / f"{run}.started").exists():
-                raise LocalFault(
-                    "RNM-ROUND-0003",
-                    what=f"run {run[:8]} was not started",
-                    why="it was started before",
-                    mend=f"follow it with `renmei run watch {run[:8]}`",
-                )
+                self._take_up(run)
             write_atomic(self._directory / f"{run}.started", b"")
             self._launch(RunId(run))
+
+    def _take_up(self, run: str) -> None:
+        """Let a run that a fault ended begin again; refuse one under way, finished or stopped."""
+        ended = self._directory / f"{run}.ended"
+        halted = (self._directory / f"{run}.halted").exists()
+        if halted or not ended.exists() or not ended.read_bytes():
+            raise LocalFault(
+                "RNM-ROUND-0003",
+                what=f"run {run[:8]} was not started",
+                why="it was started before, and no fault ended it",
+                mend=f"follow it with `renmei run watch {run[:8]}`",
+            )
+        if RunId(run) in self._threads:
+            # Its file is there already; its last words follow at once.
+            self._threads[RunId(run)].join()
+        self._journals[RunId(run)] = RunJournal()
+        ended.unlink()
 
     def resume(self) -> None:
         """Go on with every run that was started and has not ended."""
@@ -65,8 +77,14 @@ class Runs:
         """Let a run end after the round in progress."""
         self._mandate(run)
         driver = self._drivers.get(RunId(run))
-        if driver is not None:
-            driver.halted = True
+        if driver is None:
+            raise LocalFault(
+                "RNM-CONSENT-0001",
+                what=f"run {run[:8]} was not stopped",
+                why="it is not under way",
+                mend="see what is with `renmei run list`",
+            )
+        driver.halt()
 
     def journal(self, run: str) -> RunJournal:
         """Return what happened in a run since this coordinator started."""
@@ -76,14 +94,14 @@ class Runs:
 
     def join(self) -> None:
         """Wait until every driver has ended; the caller has told them to."""
-        for thread in self._threads:
+        for thread in list(self._threads.values()):
             thread.join()
 
     def _launch(self, run: RunId) -> None:
         driver = self._make(run, self._journals.setdefault(run, RunJournal()))
         self._drivers[run] = driver
         thread = threading.Thread(target=driver.drive, name=f"run-{run[:8]}")
-        self._threads.append(thread)
+        self._threads[run] = thread
         thread.start()
 
     def _mandate(self, run: str) -> Logged[RunApproved]:

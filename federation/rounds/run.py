@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opentelemetry import trace
+
 from audit.records import Logged, Round
 from federation import optimiser
 from federation.artifacts import ArtifactStore
 from federation.dispatch import Orders
-from federation.exchange import Hub
+from federation.exchange import Hub, Lobby
 from federation.journal import RunJournal
 from federation.ports import FlowerPort
 from federation.register import Register
@@ -59,27 +61,37 @@ class RunDriver:
     directory: Path
     stopping: threading.Event
     witness_patience_s: float = 60.0
-    halted: bool = False
     _flower_run: int = 0
 
     def drive(self) -> None:
         """Run to the end; a named error ends the run, is noted, and is kept for a restart to see."""
+        self.orders.begin(self.run)
         self.journal.note("run", "started")
+        # What stands if an error without a name ends this thread: the next start goes on.
+        state, code = "suspended", "RNM-BUG-0001"
         try:
             with telemetry.tracer().start_as_current_span("fed.run") as span:
                 span.set_attribute("fed.run.id", self.run)
                 self._drive()
-        except FederationError as error:
-            if not self.stopping.is_set():
-                self._end(error.code)
-                self.journal.note("run", "aborted", code=error.code, terminal=True)
-            else:
-                self.journal.note("run", "suspended", code=error.code, terminal=True)
-        else:
+            state, code = "stopped" if self.halted else "finished", ""
             self._end("")
-            self.journal.note("run", "finished", terminal=True)
+        except FederationError as error:
+            state, code = "suspended", error.code
+            if not self.stopping.is_set():
+                state = "stopped" if self.halted else "aborted"
+                self._end(error.code)
         finally:
+            self.journal.note("run", state, code=code, terminal=True)
             self.orders.finish(self.run)
+
+    def halt(self) -> None:
+        """Let the run end after the round in progress, after a restart too."""
+        write_atomic(self.directory / f"{self.run}.halted", b"")
+
+    @property
+    def halted(self) -> bool:
+        """Whether an administrator stopped the run."""
+        return (self.directory / f"{self.run}.halted").exists()
 
     def _end(self, code: str) -> None:
         write_atomic(self.directory / f"{self.run}.ended", code.encode())
@@ -137,13 +149,13 @@ class RunDriver:
                 following = self._attempt(round_no, attempt, step)
             if following is not None:
                 return following
-            if self.stopping.is_set():
+            if self.stopping.is_set() or self.halted:
                 break
         raise LocalFault(
             "RNM-ROUND-0001",
             what=f"run {self.run[:8]} ended in round {round_no}",
-            why=f"{MAX_ATTEMPTS} attempts were aborted",
-            mend="see why in the ledger (`renmei audit log`), mend it, and propose a new run",
+            why=f"{attempt - tried} attempts of this start were aborted",
+            mend="see why in the ledger (`renmei audit log`), mend it, and start the run again",
         )
 
     def _attempt(self, round_no: int, attempt: int, step: optimiser.Step) -> optimiser.Step | None:
@@ -177,7 +189,7 @@ class RunDriver:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
             self._dispatch(authorisation)
             total = runner.run()
-            return self._record(started, step, total, runner.excluded, authorisation)
+            following, size = self._record(started, step, total, runner.excluded, lobby)
         except FederationError as error:
             for member in content.members:
                 lobby.dismiss(member, error)
@@ -185,6 +197,9 @@ class RunDriver:
             return None
         finally:
             self.hub.close(authorisation.ctx)
+        # The round is closed: too few witnesses from here on stop the run, and undo nothing.
+        self.register.await_cosigned(size, self.witness_patience_s)
+        return following
 
     def _authorise(self, round_no: int, attempt: int) -> SignedAuthorisation:
         mandate, state = self._mandate, self.register.ledger.state
@@ -243,8 +258,9 @@ class RunDriver:
         step: optimiser.Step,
         total: AggregateSum,
         excluded: Mapping[MemberId, str],
-        authorisation: SignedAuthorisation,
-    ) -> optimiser.Step:
+        lobby: Lobby,
+    ) -> tuple[optimiser.Step, int]:
+        """Keep the adapter, then record the round; return it with the ledger's size."""
         aggregation = self._mandate.body.plan.aggregation
         following = optimiser.advance(
             step,
@@ -274,16 +290,20 @@ class RunDriver:
             ledger_index=entry.index,
             included=list(total.included),
         )
-        lobby = self.hub.find(authorisation.ctx, started.invited[0])
         for member in total.included:
             lobby.send(member, CoordinatorFrame(result=result))
-        self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
-        return following
+        span = trace.get_current_span()
+        span.set_attribute("fed.adapter.digest", model_out)
+        span.set_attribute("fed.ledger.index", entry.index)
+        return following, entry.index + 1
 
     def _record_abort(
         self, started: RoundStarted, code: str, excluded: Mapping[MemberId, str]
     ) -> None:
-        out = {member: excluded.get(member, code) for member in started.invited}
+        # Where one member is to blame, the others are out for no fault of their own.
+        rest = "RNM-ROUND-0001" if code in excluded.values() else code
+        out = {member: excluded.get(member, rest) for member in started.invited}
+        trace.get_current_span().set_attribute("error.type", code)
         entry = self.register.act(
             RoundClosed(
                 run=started.run,
