@@ -22,6 +22,8 @@ from member_node.personal import personalise
 from member_node.train import Learner, OnProgress, round_delta
 
 DATA = "data"
+# Compiling another graph takes 10 to 40 s of a core, which fewer steps never earn back.
+_WORTH_COMPILING = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,8 @@ class Studio:
         desk = self._at_work()
 
         def loss_of(model: Any) -> LossFunction:
-            return make_loss(model, compile_=self._compiled)
+            worth_it = desk.plan.training.steps >= _WORTH_COMPILING
+            return make_loss(model, compile_=self._compiled and worth_it)
 
         return personalise(
             self._root, desk.learner, loss_of, start, desk.batches, desk.plan, on_progress
