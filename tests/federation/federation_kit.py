@@ -191,7 +191,10 @@ class Member:
     def act(self, body, method: str) -> None:
         leaf = sealed(self.party, body, self.channel)
         stub = governance_pb2_grpc.GovernanceStub(self.channel)
-        getattr(stub, method)(governance_pb2.ActRequest(envelope=leaf), timeout=30)
+        try:
+            getattr(stub, method)(governance_pb2.ActRequest(envelope=leaf), timeout=30)
+        except grpc.RpcError as error:
+            raise transport.from_rpc_error(error, self.address) from None
 
     def take_part(self, raw: bytes, state) -> bool:
         """Play one attempt; say whether it came to a result."""

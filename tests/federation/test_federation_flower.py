@@ -64,7 +64,7 @@ class Orders(dispatch_pb2_grpc.DispatchServicer):
         self.reports: list[dispatch_pb2.ReportRequest] = []
         self.runs: list[str] = []
 
-    def Next(
+    def Next(  # noqa: N802  # gRPC's name
         self, request: dispatch_pb2.NextRequest, context: grpc.ServicerContext
     ) -> dispatch_pb2.NextResponse:
         self.runs.append(request.run)
@@ -78,7 +78,7 @@ class Orders(dispatch_pb2_grpc.DispatchServicer):
             ctx=b"ctx",
         )
 
-    def Report(
+    def Report(  # noqa: N802  # gRPC's name
         self, request: dispatch_pb2.ReportRequest, context: grpc.ServicerContext
     ) -> dispatch_pb2.ReportResponse:
         self.reports.append(request)
