@@ -9,6 +9,7 @@ LoRA: Hu et al. 2021. The torch and peft edge.
 import hashlib
 import json
 import struct
+import warnings
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def attach(base: Any, lora: Lora, seed: int) -> Any:
     from peft import get_peft_model
 
     wanted = _linear_modules(base, lora)
-    model = get_peft_model(base, config(lora))
+    with warnings.catch_warnings():
+        # peft 0.21 asks for an attribute that transformers 5.23 has renamed.
+        warnings.simplefilter("ignore", FutureWarning)
+        model = get_peft_model(base, config(lora))
     check_attached(model, wanted)
     layout = layout_of(model)
     load_flat(model, layout, initial(layout, seed))
