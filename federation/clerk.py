@@ -27,6 +27,9 @@ class Clerk:
         with self._reviewing:
             state = self._register.ledger.state
             for proposal in state.proposals.values():
+                if proposal.opened.charter != state.charter.digest:
+                    # Lapsed: nobody voted on it under the charter in force.
+                    continue
                 mandate = _mandate(state, proposal, now_ms)
                 if mandate is not None:
                     self._register.act(mandate)

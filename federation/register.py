@@ -51,6 +51,11 @@ class Register:
             self._closed = True
             self._grown.notify_all()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the coordinator stops."""
+        return self._closed
+
     def wait(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until `holds()`, the time is over or the coordinator stops; return `holds()`."""
         deadline = time.monotonic() + timeout_s

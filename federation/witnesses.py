@@ -19,6 +19,8 @@ from fedproto.v1.witness_pb2 import WitnessAnswer, WitnessRequest
 
 _WAKE_S = 1.0
 _OK, _CONFLICT = 200, 409
+# A witness that attends elsewhere too may move on between question and answer, but not for ever.
+_MAX_CONFLICTS = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,41 +37,51 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
         member = caller_of(context)
         if next(request_iterator, None) is None:
             return
-        ledger, number, seen = self._register.ledger, 0, 0
-        while context.is_active():
-            if not self._await_more_than(seen):
+        ledger, number = self._register.ledger, 0
+        # What it last said that it knows, and what it has cosigned over this stream: the two differ
+        # when its cosignature was lost on the way, and then it is asked for it again.
+        known, cosigned, conflicts = 0, 0, 0
+        while context.is_active() and not self._register.closed:
+            if not self._await_more_than(cosigned):
                 continue
             note = ledger.signed_checkpoint()
             size = int(note.split(b"\n", 2)[1])
-            proof = ledger.prove_consistency(seen, size) if seen else []
+            proof = ledger.prove_consistency(known, size) if known else []
             number += 1
-            yield WitnessRequest(id=number, add_checkpoint=witness.request_body(seen, proof, note))
+            yield WitnessRequest(id=number, add_checkpoint=witness.request_body(known, proof, note))
             answer = next(request_iterator, None)
             if answer is None or answer.id != number:
                 return
-            seen = self._take(member, answer, size)
+            if answer.status == _OK:
+                self._keep(member, answer.body, size)
+                known, cosigned, conflicts = size, size, 0
+                continue
+            conflicts += 1
+            known = self._stated(member, answer, size, conflicts)
 
     def _await_more_than(self, size: int) -> bool:
         return self._register.wait(lambda: self._register.ledger.head.size > size, _WAKE_S)
 
-    def _take(self, member: MemberId, answer: WitnessAnswer, size: int) -> int:
-        """Keep a cosignature; return the size that the witness has now seen."""
-        if answer.status == _OK:
-            try:
-                self._register.ledger.add_cosignatures(size, answer.body)
-            except FederationError as error:
-                _LOG.error("cosignature of %s refused: %s %s", member, error.code, error.why)
-            self._register.ring()
-            return size
-        if answer.status == _CONFLICT:
-            stated = answer.body.strip()
-            known = int(stated) if stated.isdigit() and len(stated) < 19 else 0
-            if known <= self._register.ledger.head.size:
-                return known
-        raise LocalFault(
+    def _keep(self, member: MemberId, lines: bytes, size: int) -> None:
+        try:
+            self._register.ledger.add_cosignatures(size, lines)
+        except FederationError as error:
+            _LOG.error("cosignature of %s refused: %s %s", member, error.code, error.why)
+        self._register.ring()
+
+    def _stated(self, member: MemberId, answer: WitnessAnswer, size: int, conflicts: int) -> int:
+        """Return the size that the witness says it knows; raise and log if that cannot be."""
+        stated = answer.body.strip()
+        known = int(stated) if stated.isdigit() and len(stated) < 19 else 0
+        if answer.status == _CONFLICT and known <= size and conflicts <= _MAX_CONFLICTS:
+            return known
+        fault = LocalFault(
             "RNM-LEDGER-0004",
             what=f"witness {member} did not cosign the ledger at size {size}",
-            why=f"it answered {answer.status}: it has seen another or a longer history",
+            why=f"it answered {answer.status} (size {known}): its history is another or a longer "
+            "one, or it does not know this log",
             mend="stop the coordinator; compare its ledger with that member's mirror before "
             "anything else is signed",
         )
+        _LOG.error("%s: %s; %s", fault.code, fault.what, fault.why)
+        raise fault
