@@ -20,6 +20,8 @@ from fedproto.v1 import dispatch_pb2_grpc
 from fedproto.v1.dispatch_pb2 import NextRequest, NextResponse, ReportRequest, ReportResponse
 
 _WAKE_S = 0.5
+# A ServerApp holds one while it waits for its next order.
+_THREADS = 64
 
 
 class Orders:
@@ -107,7 +109,7 @@ class DispatchService(dispatch_pb2_grpc.DispatchServicer):
 def serve(orders: Orders, socket: Path) -> grpc.Server:
     """Listen on a unix socket that only this user can open."""
     socket.unlink(missing_ok=True)
-    server = grpc.server(ThreadPoolExecutor(8, thread_name_prefix="dispatch"))
+    server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix="dispatch"))
     dispatch_pb2_grpc.add_DispatchServicer_to_server(DispatchService(orders), server)
     # Within this host, in a 0700 directory: the network never sees it, hence no TLS.
     server.add_insecure_port(f"unix:{socket}")
