@@ -33,7 +33,7 @@ from federation.services import ArtifactService, GovernanceService, LedgerServic
 from federation.superlink import require_free_port
 from federation.witnesses import WitnessService
 from fedproto import telemetry
-from fedproto.errors import LocalFault
+from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId, RunId
 from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now
 from fedproto.transport import SERVER_OPTIONS, Credentials
@@ -51,6 +51,7 @@ NODES = "nodes"
 # Streams hold a thread each: sessions, witnesses and watchers of 64 members, and calls beside them.
 _THREADS = 256
 _TICK_S = 1.0
+_LOG = logging.getLogger(__name__)
 
 MakeFlower = Callable[[Path, Path, str, Path], FlowerPort]
 
@@ -66,6 +67,7 @@ class Coordinator:
     def __init__(self, root: Path, make_flower: MakeFlower = stock_flower) -> None:
         self._parts = ExitStack()
         self._stopping = threading.Event()
+        self._carried = False
         self.party = Party.load(root)
         profile = self.party.profile
         credentials = Credentials.load(self.party.keys, utc_now)
@@ -121,10 +123,14 @@ class Coordinator:
         self._parts.callback(lambda: orders.stop(grace=0.2).wait())
         self._parts.callback(self.flower.stop)
         self.server.start()
+        self._start_flower()
+        self.runs.resume()
+
+    def _start_flower(self) -> None:
         self.flower.start()
         for member, key in self.nodes().items():
             self.flower.register_node(member, key)
-        self.runs.resume()
+        self._carried = True
 
     def stop(self) -> None:
         """Give up attempts in progress (they are recorded), then end every part."""
@@ -137,8 +143,26 @@ class Coordinator:
         self._parts.close()
 
     def tick(self) -> None:
-        """Do what depends on time alone: proposals whose voting has closed."""
-        self.clerk.review(now_ms())
+        """Do what depends on time alone: voting that has closed, parts of Flower that have ended."""
+        try:
+            self.clerk.review(now_ms())
+            self._mend_flower()
+        except FederationError as error:
+            # A full disk, or a port that is taken for a while: the rest goes on, the next tick tries.
+            _LOG.error("%s: %s: %s", error.code, error.what, error.why)
+
+    def _mend_flower(self) -> None:
+        """Start Flower again if a part of it has ended; runs go on with a new Flower run."""
+        if self._carried:
+            try:
+                self.flower.check()
+            except FederationError as error:
+                _LOG.error("%s: %s: %s", error.code, error.what, error.why)
+                self._carried = False
+        if not self._carried:
+            self.flower.stop()
+            self._start_flower()
+            self.runs.forget_flower()
 
     def nodes(self) -> Mapping[MemberId, bytes]:
         """Return the members' Flower node keys, as enrolment put them into `nodes/`."""

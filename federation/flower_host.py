@@ -8,6 +8,7 @@ import httpx
 from federation import flower_adapter
 from federation.superlink import FlowerHost, require_free_port
 from fedproto import process
+from fedproto.errors import LocalFault
 
 _READY_S = 30.0
 
@@ -48,10 +49,16 @@ class StockFlower:
         self._host.stop()
 
     def check(self) -> None:
-        """Raise RNM-PROC-0002 if a part has ended."""
+        """Raise RNM-PROC-0002 if a part has ended, RNM-PROC-0001 if it does not run."""
         self._host.check()
-        if self._child is not None:
-            self._child.check()
+        if self._child is None:
+            raise LocalFault(
+                "RNM-PROC-0001",
+                what="Flower was not asked",
+                why="it is being started",
+                mend="wait a minute; the coordinator starts it by itself",
+            )
+        self._child.check()
 
     def register_node(self, member: str, public_key_openssh: bytes) -> None:
         """Register a member's SuperNode."""

@@ -86,6 +86,12 @@ class Runs:
             )
         driver.halt()
 
+    def forget_flower(self) -> None:
+        """Have every driver start a new Flower run: Flower was started again."""
+        with self._lock:
+            for driver in self._drivers.values():
+                driver.forget_flower()
+
     def journal(self, run: str) -> RunJournal:
         """Return what happened in a run since this coordinator started."""
         self._mandate(run)

@@ -7,6 +7,7 @@ names it. After `kill -9` an open attempt is recorded as aborted and the next on
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 MAX_ATTEMPTS = 3
 # Training and all phases of an attempt must fit; Flower delivers within some seconds.
 _PHASES = 6
+_FLOWER_POLL_S = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class RunDriver:
     directory: Path
     stopping: threading.Event
     witness_patience_s: float = 60.0
+    flower_patience_s: float = 120.0
     _flower_run: int = 0
 
     def drive(self) -> None:
@@ -83,6 +86,10 @@ class RunDriver:
         finally:
             self.journal.note("run", state, code=code, terminal=True)
             self.orders.finish(self.run)
+
+    def forget_flower(self) -> None:
+        """Start a new Flower run with the next attempt."""
+        self._flower_run = 0
 
     def halt(self) -> None:
         """Let the run end after the round in progress, after a restart too."""
@@ -142,6 +149,7 @@ class RunDriver:
     def _round(self, round_no: int, step: optimiser.Step) -> optimiser.Step:
         tried = sum(a.started.body.round == round_no for a in self._attempts())
         for attempt in range(tried + 1, tried + MAX_ATTEMPTS + 1):
+            self._await_flower()
             with telemetry.tracer().start_as_current_span("fed.round") as span:
                 span.set_attribute("fed.run.id", self.run)
                 span.set_attribute("fed.round.id", round_no)
@@ -157,6 +165,18 @@ class RunDriver:
             why=f"{attempt - tried} attempts of this start were aborted",
             mend="see why in the ledger (`renmei audit log`), mend it, and start the run again",
         )
+
+    def _await_flower(self) -> None:
+        """Give Flower time to be started again; raise RNM-PROC-* if it is not."""
+        deadline = time.monotonic() + self.flower_patience_s
+        while True:
+            try:
+                self.flower.check()
+            except FederationError:
+                if time.monotonic() > deadline or self.stopping.wait(_FLOWER_POLL_S):
+                    raise
+            else:
+                return
 
     def _attempt(self, round_no: int, attempt: int, step: optimiser.Step) -> optimiser.Step | None:
         """Return the next step, or nothing if the attempt was aborted (and recorded as such)."""
