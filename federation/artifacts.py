@@ -15,16 +15,20 @@ import numpy as np
 from fedproto.durable import disk_fault, make_private_directory, sync_directory, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, is_digest
-from fedproto.layout import FlatVector, vector_digest
+from fedproto.layout import MAX_PARAMETERS, FlatVector, vector_digest
 
 CHUNK = 1 << 20
 MAX_ARTIFACT = 64 << 30
+# What all artifacts together may take: a base model of 10^12 parameters, and adapters beside it.
+QUOTA = 4 << 40
+_FLOAT = 4
 
 
 class ArtifactStore:
     """A directory of artifacts and one of momenta."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, quota: int = QUOTA) -> None:
+        self._quota = quota
         self._files = directory / "files"
         self._momenta = directory / "momenta"
         make_private_directory(self._files)
@@ -41,7 +45,8 @@ class ArtifactStore:
                 mend="have the pretrainer or administrator bring it with `renmei base publish`",
             )
         with path.open("rb") as file:
-            file.seek(offset)
+            # Beyond its end there is nothing, however far.
+            file.seek(min(offset, path.stat().st_size))
             while block := file.read(CHUNK):
                 yield block
 
@@ -49,6 +54,12 @@ class ArtifactStore:
         """Keep bytes under a digest that they must have (RNM-MODEL-0001)."""
         if not is_digest(digest):
             raise _refused(digest, "its name is not a digest")
+        limit, why = MAX_ARTIFACT, f"it has more than {MAX_ARTIFACT} bytes"
+        if vector:
+            limit, why = _FLOAT * MAX_PARAMETERS, f"it has more than {MAX_PARAMETERS} parameters"
+        left = self._quota - sum(path.stat().st_size for path in self._files.iterdir())
+        if left < limit:
+            limit, why = left, f"all artifacts together may take {self._quota} bytes"
         handle, name = tempfile.mkstemp(dir=self._files, prefix=".put-")
         temporary = Path(name)
         try:
@@ -56,8 +67,8 @@ class ArtifactStore:
                 size = 0
                 for block in blocks:
                     size += len(block)
-                    if size > MAX_ARTIFACT:
-                        raise _refused(digest, f"it has more than {MAX_ARTIFACT} bytes")
+                    if size > limit:
+                        raise _refused(digest, why)
                     file.write(block)
                 file.flush()
                 os.fsync(file.fileno())
@@ -76,10 +87,12 @@ class ArtifactStore:
 
     def adapter(self, digest: Digest, parameters: int) -> FlatVector:
         """Return a global adapter, its digest verified."""
-        flat = np.frombuffer(b"".join(self.read(digest)), "<f4").astype(np.float32)
-        if flat.size != parameters or vector_digest(flat) != digest:
-            raise _refused(digest, f"it is not an adapter of {parameters} parameters")
-        return flat
+        data = b"".join(self.read(digest))
+        if len(data) == _FLOAT * parameters:
+            flat = np.frombuffer(data, "<f4").astype(np.float32)
+            if vector_digest(flat) == digest:
+                return flat
+        raise _refused(digest, f"it is not an adapter of {parameters} parameters")
 
     def keep_round(self, adapter: FlatVector, momentum: FlatVector) -> Digest:
         """Keep an adapter and its momentum durably; return the adapter's digest."""
@@ -99,10 +112,10 @@ class ArtifactStore:
                 mend="restore artifacts/momenta from the coordinator's backup",
             )
         data = path.read_bytes()
-        flat = np.frombuffer(data[32:], "<f4").astype(np.float32)
-        if hashlib.sha256(data[32:]).digest() != data[:32] or flat.size != parameters:
+        whole = len(data) == 32 + _FLOAT * parameters
+        if not whole or hashlib.sha256(data[32:]).digest() != data[:32]:
             raise _refused(adapter, "the momentum kept beside it is damaged")
-        return flat
+        return np.frombuffer(data[32:], "<f4").astype(np.float32)
 
 
 def _sealed(vector: FlatVector) -> bytes:
@@ -112,6 +125,8 @@ def _sealed(vector: FlatVector) -> bytes:
 
 def _digest_of(path: Path, *, vector: bool) -> str:
     if vector:
+        if path.stat().st_size % _FLOAT:
+            return "not a vector: its length is no multiple of four bytes"
         return vector_digest(np.fromfile(path, "<f4").astype(np.float32))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ Trusts the coordinator for the transport alone: what it shows of the ledger is v
 that this party pinned. A shell module.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ from audit.mirror import Mirror
 from audit.records import State
 from fedproto import telemetry, transport
 from fedproto.errors import LocalFault
-from fedproto.ids import Digest, sha256_hex
+from fedproto.ids import Digest
 from fedproto.layout import FlatVector, vector_digest
 from fedproto.party import Party, utc_now
 from fedproto.statements import BaseModelApproved, Body, Head, ProposalOpened, seal_event
@@ -112,23 +113,34 @@ class CoordinatorClient:
             raise transport.from_rpc_error(error, self._address) from None
 
     def put_file(self, path: Path) -> Digest:
-        """Bring a file to the coordinator under its SHA-256."""
-        data = path.read_bytes()
-        digest = sha256_hex(data)
-        self._put(digest, data, vector=False)
+        """Bring a file to the coordinator under its SHA-256; raise RNM-MODEL-0003 without one."""
+        try:
+            with path.open("rb") as file:
+                digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+                file.seek(0)
+                self._put(digest, iter(lambda: file.read(_CHUNK), b""), vector=False)
+        except OSError as error:
+            raise LocalFault(
+                "RNM-MODEL-0003",
+                what=f"{path} was not sent",
+                why=error.strerror or type(error).__name__,
+                mend="name a file that this user may read",
+            ) from None
         return digest
 
     def put_vector(self, flat: FlatVector) -> Digest:
         """Bring an adapter to the coordinator under the digest of its vector."""
         digest = vector_digest(flat)
-        self._put(digest, flat.astype("<f4").tobytes(), vector=True)
+        data = flat.astype("<f4").tobytes()
+        blocks = (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
+        self._put(digest, blocks, vector=True)
         return digest
 
-    def _put(self, digest: Digest, data: bytes, *, vector: bool) -> None:
+    def _put(self, digest: Digest, blocks: Iterator[bytes], *, vector: bool) -> None:
         def chunks() -> Iterator[artifacts_pb2.PutChunk]:
-            yield artifacts_pb2.PutChunk(sha256=digest, vector=vector, data=data[:_CHUNK])
-            for start in range(_CHUNK, len(data), _CHUNK):
-                yield artifacts_pb2.PutChunk(data=data[start : start + _CHUNK])
+            yield artifacts_pb2.PutChunk(sha256=digest, vector=vector, data=next(blocks, b""))
+            for block in blocks:
+                yield artifacts_pb2.PutChunk(data=block)
 
         stub = artifacts_pb2_grpc.ArtifactsStub(self._channel)
         self._call(stub.Put, chunks(), _TRANSFER_S)

@@ -34,7 +34,12 @@ RULES: dict[str, tuple[Role, ...]] = {
     "/fedproto.v1.Rounds/Watch": _READERS,
     "/fedproto.v1.Exchange/Session": (Role.TRAINER,),
     # Weights are for those who train and run; an auditor reads the ledger, not models.
-    "/fedproto.v1.Artifacts/Get": (Role.ADMINISTRATOR, Role.PRETRAINER, Role.TRAINER),
+    "/fedproto.v1.Artifacts/Get": (
+        Role.ADMINISTRATOR,
+        Role.OPERATOR,
+        Role.PRETRAINER,
+        Role.TRAINER,
+    ),
     "/fedproto.v1.Artifacts/Put": (Role.ADMINISTRATOR, Role.PRETRAINER),
 }
 

@@ -29,6 +29,10 @@ from fedproto.v1 import (
 )
 
 _ENTRIES_BYTES = 1 << 20
+# Read from the store at a time: an entry has at most 64 KiB.
+_PAGE = 256
+# A caller that waits holds a thread; it may ask again.
+_LONGEST_WAIT_MS = 60_000
 
 
 class GovernanceService(governance_pb2_grpc.GovernanceServicer):
@@ -86,7 +90,8 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
     def GetCheckpoint(self, request: Any, _: Any) -> Any:  # noqa: N802
         """Return the newest cosigned checkpoint; waits for one if asked to."""
         if request.min_size and request.timeout_ms:
-            note = self._register.await_cosigned(request.min_size, request.timeout_ms / 1000)
+            wait_ms = min(request.timeout_ms, _LONGEST_WAIT_MS)
+            note = self._register.await_cosigned(request.min_size, wait_ms / 1000)
         else:
             note = self._register.ledger.checkpoint() or b""
         return ledger_pb2.GetCheckpointResponse(note=note)
@@ -95,15 +100,21 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         """Yield entries in chunks of about a mebibyte."""
         chunk = ledger_pb2.EntriesChunk(start=request.start)
         size = 0
-        for index, entry in enumerate(
-            self._register.ledger.entries(request.start, request.end), request.start
-        ):
+        for index, entry in enumerate(self._pages(request.start, request.end), request.start):
             if size + len(entry) > _ENTRIES_BYTES and chunk.entries:
                 yield chunk
                 chunk, size = ledger_pb2.EntriesChunk(start=index), 0
             chunk.entries.append(entry)
             size += len(entry)
         yield chunk
+
+    def _pages(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield entries page by page: the whole ledger need not fit into memory."""
+        entries = self._register.ledger.entries
+        # The whole range is judged before anything is sent.
+        entries(end, end)
+        for page in range(start, max(end, start + 1), _PAGE):
+            yield from entries(page, min(page + _PAGE, end))
 
     def ProveInclusion(self, request: Any, _: Any) -> Any:  # noqa: N802
         """Return an inclusion proof."""

@@ -1,21 +1,38 @@
 """Flower's real SuperLink, SuperExec and SuperNodes on loopback, between our two shells."""
 
+import io
+import json
 import os
+import signal
+import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.cli.build import build_fab_from_files
+from flwr.common.serde import fab_to_proto  # noqa: TID251  # the attack speaks Flower
+from flwr.proto.control_pb2 import StartRunRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.fab import Fab
 
-from federation import flower_adapter
+from federation import flower_adapter, superlink
+from federation.gateway import MAX_BODY
 from federation.superlink import FlowerHost, free_port
 from fedproto import pki, process
 from fedproto.durable import write_atomic
+from fedproto.errors import FederationError
 from fedproto.ids import MemberId
 from fedproto.party import utc_now
 from fedproto.v1 import dispatch_pb2, dispatch_pb2_grpc
@@ -68,6 +85,9 @@ class Orders(dispatch_pb2_grpc.DispatchServicer):
         self, request: dispatch_pb2.NextRequest, context: grpc.ServicerContext
     ) -> dispatch_pb2.NextResponse:
         self.runs.append(request.run)
+        # As with the coordinator, the next order comes when the one before is over.
+        given = 2 - len(self.left)
+        wait_for(lambda: sum(map(len, self.replies.values())) == given * len(self.nodes))
         if not self.left:
             return dispatch_pb2.NextResponse(finished=True)
         return dispatch_pb2.NextResponse(
@@ -75,8 +95,17 @@ class Orders(dispatch_pb2_grpc.DispatchServicer):
             traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
             nodes=self.nodes,
             timeout_s=60,
-            ctx=b"ctx",
+            ctx=b"ctx %d" % (given + 1),
         )
+
+    @property
+    def replies(self) -> dict[bytes, dict[str, dispatch_pb2.NodeReply]]:
+        """Every reply by order and member; a member replies once to an order."""
+        found: dict[bytes, dict[str, dispatch_pb2.NodeReply]] = {}
+        for report in list(self.reports):
+            for reply in report.replies:
+                assert found.setdefault(report.ctx, {}).setdefault(reply.member, reply) is reply
+        return found
 
     def Report(  # noqa: N802  # gRPC's name
         self, request: dispatch_pb2.ReportRequest, context: grpc.ServicerContext
@@ -92,6 +121,7 @@ class Lab:
         self.root = root
         self.keys = certify(root / "coordinator")
         self.tasks: dict[str, list[Task]] = {member: [] for member in MEMBERS}
+        self.runtimes: dict[str, str] = {}
         self._stops: list[Callable[[], None]] = []
         socket = Path("/tmp") / f"renmei-test-{os.getpid()}.sock"
         nodes = {member: self._node_key(member) for member in MEMBERS}
@@ -124,13 +154,14 @@ class Lab:
         self._stops.append(child.stop)
         process.wait_until(child, lambda: self.outside("/") == 404, 30)
 
-    def outside(self, path: str, content: bytes = b"", method: str = "POST") -> int:
+    def outside(self, path: str, content: bytes = b"", method: str = "POST", kind: str = "") -> int:
         """Return the status that a stranger on the network gets from the gateway."""
         try:
             answer = httpx.request(
                 method,
                 f"https://{self.gateway}{path}",
                 content=content,
+                headers={"Content-Type": kind} if kind else {},
                 verify=str(self.keys / "root.crt"),
                 trust_env=False,
             )
@@ -143,6 +174,7 @@ class Lab:
             self.root / member / "flower", keys=self.root / member / "keys", gateway=self.gateway
         )
         courier.start()
+        self.runtimes[member] = courier.runtime_address
         source = FlowerTasks(courier.runtime_address, courier.secret_file)
 
         def note(task: Task) -> Answer:
@@ -158,10 +190,10 @@ class Lab:
             stop()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     made = Lab(
-        tmp_path,
+        tmp_path_factory.mktemp("lab"),
         {
             "honda": lambda task: Answer(receipt=b"receipt of " + task.authorisation),
             "nec": lambda _: Answer(code="RNM-CONSENT-0001", why="no mandate covers this"),
@@ -174,18 +206,198 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 @pytest.mark.e2e
 def test_authorisations_go_out_and_receipts_and_refusals_come_back(lab: Lab) -> None:
     started = lab.host.control.start_run("a" * 32)
-    wait_for(lambda: len(lab.orders.reports) == 2)
     wait_for(lambda: lab.host.control.status(started).startswith("finished"))
     assert lab.host.control.status(started) == "finished:completed"
     assert set(lab.orders.runs) == {"a" * 32}
-    for number, report in enumerate(lab.orders.reports, 1):
-        replies = {reply.member: reply for reply in report.replies}
-        assert report.ctx == b"ctx"
+    for number in (1, 2):
+        replies = lab.orders.replies[b"ctx %d" % number]
         assert replies["honda"].receipt == b"receipt of authorisation %d" % number
         assert replies["nec"].code == "RNM-CONSENT-0001"
         assert replies["nec"].receipt == b""
-    assert [task.authorisation for task in lab.tasks["honda"]] == [
-        b"authorisation 1",
-        b"authorisation 2",
-    ]
+    seen = [task.authorisation for task in lab.tasks["honda"][:2]]
+    assert seen == [b"authorisation 1", b"authorisation 2"]
     assert lab.tasks["honda"][0].traceparent.endswith("-01")
+
+
+FOREIGN_PROJECT = """
+[project]
+name = "renmei"
+version = "1.0.1"
+license = "Apache-2.0"
+dependencies = ["flwr"]
+[tool.flwr.app]
+publisher = "renmei"
+[tool.flwr.app.components]
+serverapp = "foreign:server"
+clientapp = "foreign:client"
+[tool.flwr.app.config]
+renmei-run = ""
+"""
+# Whoever imports this leaves a mark; the ServerApp's side may, a member never.
+FOREIGN_CODE = """
+import os, pathlib
+pathlib.Path({mark!r}).joinpath(f"imported-by-{{os.getpid()}}").write_text("")
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+server, client = ServerApp(), ClientApp()
+
+@client.train()
+def train(message, context):
+    pathlib.Path({mark!r}).joinpath("executed-at-a-member").write_text("")
+    return Message(RecordDict(), reply_to=message)
+
+@server.main()
+def main(grid, context):
+    import time
+    pathlib.Path({mark!r}).joinpath(f"server-{{os.getpid()}}").write_text("")
+    def content():
+        return RecordDict({{"renmei": ConfigRecord({{"authorisation": b"foreign"}})}})
+    nodes = list(grid.get_node_ids())
+    ids = grid.push_messages(
+        [Message(content(), dst_node_id=node, message_type="train") for node in nodes]
+    )
+    waiting = set(ids)
+    while waiting:
+        for reply in grid.pull_messages(list(waiting)):
+            waiting.discard(reply.metadata.reply_to_message_id)
+        time.sleep(0.1)
+    pathlib.Path({mark!r}).joinpath("replied").write_text("")
+"""
+
+
+@pytest.mark.e2e
+def test_an_app_bundle_with_other_code_gets_none_of_it_executed_at_a_member(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """A SuperLink in wrong hands sends its own bundle; members answer with their own code."""
+    files = {
+        "pyproject.toml": FOREIGN_PROJECT.encode(),
+        "foreign.py": FOREIGN_CODE.format(mark=str(tmp_path)).encode(),
+    }
+    bundle = build_fab_from_files(files)[0]
+    before = {member: len(lab.tasks[member]) for member in MEMBERS}
+    request = StartRunRequest(fab=fab_to_proto(Fab(sha256(bundle).hexdigest(), bundle, {})))
+    client = lab.host.control._client
+    client.StartRun(request)
+    wait_for((tmp_path / "replied").exists)
+    imported = {path.name.removeprefix("imported-by-") for path in tmp_path.glob("imported-by-*")}
+    served = {path.name.removeprefix("server-") for path in tmp_path.glob("server-*")}
+    assert imported == served, "only the ServerApp's process may have imported it"
+    assert not (tmp_path / "executed-at-a-member").exists()
+    for member in MEMBERS:
+        # The message came and was answered by the installed code, which refuses what it says.
+        assert [task.authorisation for task in lab.tasks[member]][before[member] :] == [b"foreign"]
+        written = [path for path in (lab.root / member).rglob("*") if path.is_file()]
+        assert not [path for path in written if b"executed-at-a-member" in path.read_bytes()]
+        assert not [path for path in written if path.suffix == ".py"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/control/list-runs"),
+        ("POST", "/v1/control/start-run"),
+        ("POST", "/v1/runtime/acquire-task"),
+        ("GET", "/v1/fleet/pull-messages"),
+        ("GET", "/health"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("POST", "/v1/fleet/../control/list-runs"),
+        ("POST", "/v1/fleet/%2e%2e/control/list-runs"),
+        ("POST", "/v1/fleet/..%2fcontrol/list-runs"),
+        ("POST", "//v1/control/list-runs"),
+        ("POST", "/v1/fleet/get-run?x=1"),
+    ],
+)
+def test_from_outside_only_the_fleet_api_can_be_reached(lab: Lab, method: str, path: str) -> None:
+    assert lab.outside(path, method=method) in (404, 405)
+
+
+@pytest.mark.e2e
+def test_the_gateway_passes_the_fleet_api_which_asks_for_a_nodes_signature(lab: Lab) -> None:
+    status = lab.outside("/v1/fleet/get-run", kind="application/protobuf")
+    # Answered by the SuperLink, which misses the signature; the gateway itself would say 404.
+    assert status in (400, 401, 403)
+
+
+@pytest.mark.e2e
+def test_a_body_over_the_limit_is_cut_off(lab: Lab) -> None:
+    assert lab.outside("/v1/fleet/push-object", bytes(MAX_BODY + 1)) == 413
+
+
+@pytest.mark.e2e
+def test_a_client_that_speaks_tls_1_2_at_most_is_refused_by_the_gateway(lab: Lab) -> None:
+    host, port = lab.gateway.split(":")
+    context = ssl.create_default_context(cafile=str(lab.keys / "root.crt"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection((host, int(port))) as raw, pytest.raises(ssl.SSLError):
+        context.wrap_socket(raw, server_hostname=host)
+
+
+@pytest.mark.e2e
+def test_a_task_is_claimed_with_the_shared_secret_only(lab: Lab, tmp_path: Path) -> None:
+    wrong = tmp_path / "secret"
+    write_atomic(wrong, b"0" * 64, mode=0o600)
+    source = FlowerTasks(lab.runtimes["honda"], wrong)
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        source._acquirer.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-clientapp"]))
+    assert caught.value.response.status_code == 401
+
+
+def test_a_node_key_of_another_kind_is_refused() -> None:
+    ed25519 = Ed25519PrivateKey.generate().public_key()
+    line = ed25519.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    for key in (line, b"", b"ssh-rsa garbage", b"\0" * 100):
+        with pytest.raises(FederationError) as caught:
+            flower_adapter.node_key(key)
+        assert caught.value.code == "RNM-KEY-0003"
+
+
+def test_the_app_bundle_holds_no_code_and_is_the_same_each_time() -> None:
+    bundle = flower_adapter.app_bundle()
+    assert bundle == flower_adapter.app_bundle()
+    names = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
+    assert sorted(names) == [".info/CONTENT", "pyproject.toml"]
+
+
+def test_a_port_in_use_is_named_with_a_way_to_find_who_uses_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(FederationError) as caught:
+            superlink.require_free_port("127.0.0.1", port, "the gateway")
+    assert caught.value.code == "RNM-NET-0001"
+    assert str(port) in caught.value.mend
+
+
+@pytest.mark.e2e
+def test_after_kill_9_of_the_coordinator_no_flower_process_is_left(tmp_path: Path) -> None:
+    keys = certify(tmp_path / "coordinator")
+    worker = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from federation.superlink import FlowerHost\n"
+        f"host = FlowerHost(Path({str(tmp_path / 'flower')!r}), keys=Path({str(keys)!r}),"
+        f" dispatch_socket=Path({str(tmp_path / 'd.sock')!r}))\n"
+        "host.start()\n"
+        "print([c.process.pid for c in host._children], flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        children = json.loads(parent.stdout.readline())
+        assert len(children) == 2
+        assert all(is_alive(pid) for pid in children)
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    wait_for(lambda: not any(is_alive(pid) for pid in children), 15)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
