@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, PeerFault
-from fedproto.ids import Digest, MemberId
+from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
 from fedproto.party import Party, now_ms, utc_now
 from fedproto.statements import ParticipationSigned
@@ -135,7 +135,7 @@ class Participation:
             authorisation=authorisation,
             half=half,
             trained=self.training.start(_lesson(consent), model_in),
-            rounding_seed=self.entropy(32),
+            rounding_seed=_rounding_seed(consent, self.party.profile.id),
             sign_receipt=sign_receipt,
             timeout_s=max(1.0, (consent.content.not_after - self.clock_ms()) / 1000),
         )
@@ -182,6 +182,20 @@ class Participation:
 def _lesson(consent: Consent) -> Lesson:
     content = consent.content
     return Lesson(run=content.run, round=content.round, model_in=content.model_in)
+
+
+def _rounding_seed(consent: Consent, me: MemberId) -> bytes:
+    """Return the seed of stochastic rounding: it follows from the plan, so that a seed repeats losses.
+
+    Rounding hides nothing, masks do: that others can know this seed tells them nothing of a delta.
+    """
+    content = consent.content
+    return tagged_hash(
+        "renmei/v1/sa/rounding",
+        bytes.fromhex(content.plan_sha256),
+        content.round,
+        me.encode("ascii"),
+    )
 
 
 def _refusal(error: FederationError) -> Answer:
