@@ -4,6 +4,7 @@ Decides that what is kept under a digest has it. Write-once: a name that is ther
 Momentum vectors stand beside the adapters that they led to and are served to nobody. A shell module.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -22,6 +23,7 @@ MAX_ARTIFACT = 64 << 30
 # What all artifacts together may take: a base model of 10^12 parameters, and adapters beside it.
 QUOTA = 4 << 40
 _FLOAT = 4
+_PART = ".put-"
 
 
 class ArtifactStore:
@@ -33,6 +35,9 @@ class ArtifactStore:
         self._momenta = directory / "momenta"
         make_private_directory(self._files)
         make_private_directory(self._momenta)
+        for path in self._files.glob(f"{_PART}*"):
+            # Being brought when the coordinator was killed; whoever brought it sends it again.
+            path.unlink()
 
     def read(self, digest: str, offset: int = 0) -> Iterator[bytes]:
         """Yield the bytes kept under a digest from an offset; raise RNM-MODEL-0003 if none are."""
@@ -57,10 +62,10 @@ class ArtifactStore:
         limit, why = MAX_ARTIFACT, f"it has more than {MAX_ARTIFACT} bytes"
         if vector:
             limit, why = _FLOAT * MAX_PARAMETERS, f"it has more than {MAX_PARAMETERS} parameters"
-        left = self._quota - sum(path.stat().st_size for path in self._files.iterdir())
+        left = self._quota - self._taken()
         if left < limit:
             limit, why = left, f"all artifacts together may take {self._quota} bytes"
-        handle, name = tempfile.mkstemp(dir=self._files, prefix=".put-")
+        handle, name = tempfile.mkstemp(dir=self._files, prefix=_PART)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -80,6 +85,15 @@ class ArtifactStore:
             raise disk_fault(self._files / digest, error) from None
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _taken(self) -> int:
+        """Return how many bytes all artifacts take, those that are being brought included."""
+        total = 0
+        with os.scandir(self._files) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+        return total
 
     def has(self, digest: str) -> bool:
         """Say whether something is kept under a digest."""
