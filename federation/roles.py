@@ -5,10 +5,12 @@ a rule is refused, and a test fails until it has one. An auditor has no rule tha
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
 
+from federation.allowance import Allowance
 from fedproto.errors import FederationError, LocalFault
 from fedproto.governance.charter import Charter, Role
 from fedproto.ids import MemberId
@@ -65,6 +67,7 @@ class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no s
     def __init__(self, consortium: str, charter: Callable[[], Charter]) -> None:
         self._consortium = consortium
         self._charter = charter
+        self._allowance = Allowance()
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Return the guarded handler of a method."""
@@ -84,16 +87,17 @@ class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no s
         guard = self._unary if unary_response else self._stream
         return handler._replace(**{name: guard(getattr(handler, name), details.method)})
 
-    def _check(self, method: str, context: Any) -> None:
-        context.renmei_caller = authorise(
-            method, caller(context, self._consortium), self._charter()
-        )
+    def _admit(self, method: str, context: Any) -> AbstractContextManager[None]:
+        """Check the caller's role; return what holds one of its calls while this one lasts."""
+        member = authorise(method, caller(context, self._consortium), self._charter())
+        context.renmei_caller = member
+        return self._allowance.call(member)
 
     def _unary(self, behaviour: Any, method: str) -> Any:
         def guarded(request: Any, context: Any) -> Any:
             try:
-                self._check(method, context)
-                return behaviour(request, context)
+                with self._admit(method, context):
+                    return behaviour(request, context)
             except FederationError as error:
                 fail(context, error)
 
@@ -102,8 +106,8 @@ class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no s
     def _stream(self, behaviour: Any, method: str) -> Any:
         def guarded(request: Any, context: Any) -> Any:
             try:
-                self._check(method, context)
-                yield from behaviour(request, context)
+                with self._admit(method, context):
+                    yield from behaviour(request, context)
             except FederationError as error:
                 fail(context, error)
 

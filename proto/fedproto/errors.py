@@ -43,6 +43,9 @@ CODES: dict[str, Code] = {
         Exit.CONNECT, "the certificate has expired", "証明書の有効期限が切れています"
     ),
     "RNM-NET-0001": Code(Exit.CONFLICT, "the port is in use", "ポートは使用中です"),
+    "RNM-NET-0002": Code(
+        Exit.CONFLICT, "too many calls are open at once", "同時に開いている呼び出しが多すぎます"
+    ),
     "RNM-AUTH-0001": Code(
         Exit.REFUSED, "the role does not allow this", "この役割では許可されていません"
     ),
