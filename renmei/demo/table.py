@@ -144,18 +144,26 @@ def claims(table: Sequence[Row], members: Sequence[str]) -> list[Claim]:
 
 
 def render(table: Sequence[Row], members: Sequence[str]) -> str:
-    """Return the table as text: a value and half its interval's width in each cell."""
-    columns = [*members, MEAN, *(mixture(member) for member in members)]
-    heads = [*members, MEAN, *(f"mix {member}" for member in members)]
+    """Return the table as text: first the domains and their mean, then each member's own mixture.
+
+    A cell is the value and half its interval's width.
+    """
+    domains = _block(table, [*members, MEAN], [*members, MEAN])
+    mixtures = _block(table, [mixture(m) for m in members], [f"{m}'s mixture" for m in members])
+    return f"{domains}\n\n{mixtures}"
+
+
+def _block(table: Sequence[Row], columns: Sequence[str], heads: Sequence[str]) -> str:
     width = max(len(row.name) for row in table)
-    lines = [" " * width + "".join(f"{head:>14}" for head in heads)]
+    size = max(15, 2 + max(len(head) for head in heads))
+    lines = [" " * width + "".join(f"{head:>{size}}" for head in heads)]
     for row in table:
-        cells = (row.cells.get(column) for column in columns)
-        lines.append(f"{row.name:<{width}}" + "".join(_text(cell) for cell in cells))
+        cells = [row.cells.get(column) for column in columns]
+        if any(cells):
+            text = "".join(f"{_text(cell):>{size}}" for cell in cells)
+            lines.append(f"{row.name:<{width}}{text}")
     return "\n".join(lines)
 
 
 def _text(cell: Cell | None) -> str:
-    if cell is None:
-        return f"{'-':>14}"
-    return f"{cell.value:>8.3f} ±{(cell.high - cell.low) / 2:.3f}".rjust(14)
+    return "-" if cell is None else f"{cell.value:.3f} ±{(cell.high - cell.low) / 2:.3f}"
