@@ -21,7 +21,7 @@ def demo() -> Recipe:
     return Recipe(
         name="demo",
         size=Size(),
-        schedule=Schedule(steps=300, batch=16, snapshot_every=100),
+        schedule=Schedule(steps=250, batch=16, snapshot_every=100),
         sequence=256,
     )
 

@@ -8,7 +8,7 @@ import argparse
 import time
 from pathlib import Path
 
-from base_model.corpus import BASE, build_domain
+from base_model.corpus import BASE
 from base_model.lockfile import read_lock
 from fedproto.command import Console, Reply
 from fedproto.errors import Exit
@@ -38,16 +38,19 @@ def _run(stage: Stage, began: float, *, kept: bool) -> Reply:
     lock = read_lock()
     stage.title("a consortium is founded", "コンソーシアムの創設")
     parties.found_consortium(stage)
-    splits = corpora.build(stage.cache, lock)
+    label = stage.console.say(en="      reading corpora", ja="      コーパスの読み込み")
+    bar = stage.console.progress(label, len(MEMBERS) + 2)
+    splits = corpora.build(stage.cache, lock, lambda name: bar.advance(1, name))
+    bar.close()
+    base_corpus = splits.pop(BASE)
     corpora.give(stage.root, corpora.deal(splits, stage.settings, stage.seed))
     tests = corpora.hold_out(splits, stage.settings, stage.seed)
-    base_corpus = build_domain(BASE, stage.cache, lock).digest
 
     stage.title("the base model is pretrained and released", "基盤モデルの事前学習と公開")
     parties.start_processes(stage)
-    base = parties.pretrain_base(stage, lock)
+    base = parties.pretrain_base(stage, base_corpus)
     parties.await_processes(stage)
-    index = parties.approve_base(stage, base, base_corpus)
+    index = parties.approve_base(stage, base, base_corpus.digest)
     stage.say(
         f"release {base.release.name[:16]}…, {base.held_out:.3f} bits per byte, entry {index}",
         f"公開 {base.release.name[:16]}…、{base.held_out:.3f} ビット/バイト、項目 {index}",

@@ -5,11 +5,11 @@ documents; no document stands in two members' corpora. Reads only the cache; not
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from base_model.corpus import COMMON, Split, build_domain, to_jsonl
+from base_model.corpus import BASE, COMMON, Split, build_domain, to_jsonl
 from base_model.lockfile import Lock
 from base_model.sources import Document
 from fedproto.durable import make_private_directory, write_atomic
@@ -28,9 +28,15 @@ class TestSets:
     sets: dict[str, tuple[int, ...]]
 
 
-def build(cache: Path, lock: Lock) -> dict[str, Split]:
-    """Return the corpora of the four domains and the common one."""
-    return {name: build_domain(name, cache, lock) for name in (*MEMBERS, COMMON)}
+def build(
+    cache: Path, lock: Lock, on_done: Callable[[str], None] = lambda name: None
+) -> dict[str, Split]:
+    """Return the corpora of the four domains, the common one and the base's."""
+    splits = {}
+    for name in (*MEMBERS, COMMON, BASE):
+        splits[name] = build_domain(name, cache, lock)
+        on_done(name)
+    return splits
 
 
 def _shuffled(documents: Sequence[Document], seed: int) -> list[Document]:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from audit.records import State
 from base_model import tokenizer, weights
-from base_model.corpus import BASE, build_domain
+from base_model.corpus import Split
 from base_model.evaluate import bits_per_byte, score
-from base_model.lockfile import Lock
 from base_model.packing import pack
 from base_model.pretrain import Job, pretrain, useful_processes
 from base_model.recipes import RECIPES
@@ -112,9 +111,8 @@ class Base:
     held_out: float
 
 
-def pretrain_base(stage: Stage, lock: Lock) -> Base:
+def pretrain_base(stage: Stage, split: Split) -> Base:
     """Step 2: tokenizer, packing, training with progress, release by digest."""
-    split = build_domain(BASE, stage.cache, lock)
     workshop = stage.root / "datacentre"
     recipe = RECIPES[stage.settings.base_recipe]()
     stage.say(
