@@ -17,7 +17,7 @@ class Recipe:
 
 
 def demo() -> Recipe:
-    """1.3 M parameters and 1.2 M tokens: what two idle cores train in little over a minute."""
+    """1.3 M parameters and 1 M tokens: what two idle cores train in about a minute."""
     return Recipe(
         name="demo",
         size=Size(),
