@@ -14,7 +14,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 CORPORA = REPOSITORY / ".cache" / "corpora"
 MEMBERS = ("honda", "nec", "softbank", "sony")
-LOOPBACK = re.compile(r"connect (unix|inet 127\.\d+\.\d+\.\d+:\d+|inet6 ::1:\d+)")
+LOOPBACK = re.compile(
+    r"connect (unix|inet 127\.\d+\.\d+\.\d+:\d+|inet6 (::ffff:127\.\d+\.\d+\.\d+|::1):\d+)"
+)
 OWN_NAMES = {"127.0.0.1", "::1", "localhost"}
 
 

@@ -214,9 +214,9 @@ def test_authorisations_go_out_and_receipts_and_refusals_come_back(lab: Lab) -> 
         assert replies["honda"].receipt == b"receipt of authorisation %d" % number
         assert replies["nec"].code == "RNM-CONSENT-0001"
         assert replies["nec"].receipt == b""
-    seen = [task.authorisation for task in lab.tasks["honda"][:2]]
-    assert seen == [b"authorisation 1", b"authorisation 2"]
-    assert lab.tasks["honda"][0].traceparent.endswith("-01")
+    seen = [t for t in lab.tasks["honda"] if t.authorisation.startswith(b"authorisation")]
+    assert [t.authorisation for t in seen] == [b"authorisation 1", b"authorisation 2"]
+    assert seen[0].traceparent.endswith("-01")
 
 
 FOREIGN_PROJECT = """
