@@ -61,6 +61,8 @@ def fetch(lock: Lock, cache: Path, note: Note) -> list[Source]:
     RNM-DATA-0002 if a file is not the one that the lock names (it is thrown away), RNM-PROC-0003
     if another process fetches into this cache.
     """
+    # pip and apt run in a directory of their own, where a relative path would mean another place.
+    cache = cache.absolute()
     with _exclusive(cache):
         missing = [source for source in lock.sources if not present(source, cache)]
         debian = [source for source in missing if source.index is Index.APT]

@@ -73,7 +73,7 @@ def _run(stage: Stage, began: float, *, kept: bool) -> Reply:
     arms.start(comparison.FEDERATED, polite=False)
     rows = table.rows(arms.finish(), MEMBERS, stage.seed)
     claims = table.claims(rows, MEMBERS)
-    stage.console.note(table.render(rows, MEMBERS))
+    stage.console.note(table.render(rows, MEMBERS, stage.settings))
     for claim in claims:
         stage.say(*claim.words)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from base_model.evaluate import DocumentScore, bits_per_byte, bootstrap_interval
+from renmei.demo.settings import MEMBERS, Settings
 
 # An arm's scores by test set: the domains, "common", and each member's own mixture.
 Scores = Mapping[str, Sequence[DocumentScore]]
@@ -143,25 +144,39 @@ def claims(table: Sequence[Row], members: Sequence[str]) -> list[Claim]:
     ]
 
 
-def render(table: Sequence[Row], members: Sequence[str]) -> str:
+def steps_of(name: str, settings: Settings) -> str:
+    """Return how many local steps went into an arm; a private adapter has some of its own."""
+    total = settings.rounds * settings.steps
+    if name == BASE:
+        return "0"
+    if name == CENTRALISED:
+        return str(total * len(MEMBERS))
+    return f"{total}+{settings.steps}" if name.startswith("federated + private") else str(total)
+
+
+def render(table: Sequence[Row], members: Sequence[str], settings: Settings) -> str:
     """Return the table as text: first the domains and their mean, then each member's own mixture.
 
-    A cell is the value and half its interval's width.
+    A cell is the value and half its interval's width; `steps` are the local steps that it took.
     """
-    domains = _block(table, [*members, MEAN], [*members, MEAN])
-    mixtures = _block(table, [mixture(m) for m in members], [f"{m}'s mixture" for m in members])
+    steps = {row.name: steps_of(row.name, settings) for row in table}
+    domains = _block(table, [*members, MEAN], [*members, MEAN], steps)
+    heads = [f"{member}'s mixture" for member in members]
+    mixtures = _block(table, [mixture(member) for member in members], heads, steps)
     return f"{domains}\n\n{mixtures}"
 
 
-def _block(table: Sequence[Row], columns: Sequence[str], heads: Sequence[str]) -> str:
+def _block(
+    table: Sequence[Row], columns: Sequence[str], heads: Sequence[str], steps: Mapping[str, str]
+) -> str:
     width = max(len(row.name) for row in table)
     size = max(15, 2 + max(len(head) for head in heads))
-    lines = [" " * width + "".join(f"{head:>{size}}" for head in heads)]
+    lines = [f"{'':<{width}}{'steps':>8}" + "".join(f"{head:>{size}}" for head in heads)]
     for row in table:
         cells = [row.cells.get(column) for column in columns]
         if any(cells):
             text = "".join(f"{_text(cell):>{size}}" for cell in cells)
-            lines.append(f"{row.name:<{width}}{text}")
+            lines.append(f"{row.name:<{width}}{steps[row.name]:>8}{text}")
     return "\n".join(lines)
 
 

@@ -101,8 +101,8 @@ def test_a_private_adapter_is_shown_on_its_own_members_mixture_only():
     cells = rows[table.private_arm("nec")].cells
     assert table.mixture("nec") in cells
     assert table.mixture("sony") not in cells
-    shown = table.render(list(rows.values()), MEMBERS)
-    assert max(map(len, shown.splitlines())) <= 120
+    shown = table.render(list(rows.values()), MEMBERS, FAST)
+    assert max(map(len, shown.splitlines())) <= 125
 
 
 def test_a_directory_that_holds_something_is_not_used(tmp_path):
