@@ -74,6 +74,15 @@ def test_pip_brings_the_file_that_the_lock_names_and_only_once(
     assert fetch(make_lock(source), cache, notes.append) == []
 
 
+def test_a_relative_cache_is_where_the_caller_stands(
+    index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_source(WHEEL)
+    monkeypatch.chdir(cache.parent)
+    assert fetch(make_lock(source), Path(cache.name), lambda note: None) == []
+    assert (cache / source.filename).read_bytes() == WHEEL
+
+
 def test_another_file_than_the_locked_one_is_thrown_away(index: Path, cache: Path) -> None:
     source = make_source(WHEEL, sha256="a" * 64)
     with pytest.raises(LocalFault) as caught:
