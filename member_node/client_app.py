@@ -9,7 +9,7 @@ from fedproto.offline import seal_environment
 
 seal_environment()
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict  # noqa: E402
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict  # noqa: E402
 from flwr.clientapp import ClientApp  # noqa: E402
 
 from member_node.ports import Answer, Task  # noqa: E402
@@ -29,12 +29,23 @@ def make_app(answer: Callable[[Task], Answer]) -> ClientApp:
     return made
 
 
+def respond(app: ClientApp, message: Message, context: Context) -> Message:
+    """Return the app's reply, or a refusal of what is no round authorisation; never raises for it.
+
+    A ClientApp raises for a message type that it does not know, and a SuperLink may send any.
+    """
+    if message.has_error() or message.metadata.message_type != MessageType.TRAIN:
+        return _reply(message, Answer(code="RNM-FORM-0002", why="the message is of another kind"))
+    return app(message, context)
+
+
 def _answer(message: Message, answer: Callable[[Task], Answer]) -> Answer:
     record = message.content.config_records.get(RECORD)
     authorisation = record.get("authorisation") if record is not None else None
-    if record is None or not isinstance(authorisation, bytes):
+    traceparent = record.get("traceparent", "") if record is not None else None
+    if not isinstance(authorisation, bytes) or not isinstance(traceparent, str):
         return Answer(code="RNM-FORM-0002", why="the message holds no round authorisation")
-    return answer(Task(authorisation=authorisation, traceparent=str(record.get("traceparent", ""))))
+    return answer(Task(authorisation=authorisation, traceparent=traceparent))
 
 
 def _reply(message: Message, answer: Answer) -> Message:

@@ -92,7 +92,7 @@ class StockShells:
         )
         courier.start()
         self._courier = courier
-        return FlowerTasks(courier.runtime_address, courier.secret_file)
+        return FlowerTasks(courier.runtime_address, courier.secret_file, site.log)
 
     def stop(self) -> None:
         """End the courier and the trainer, if they were started here."""
