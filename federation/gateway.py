@@ -6,6 +6,7 @@ run as a process of its own: `python -m federation.gateway`.
 """
 
 import argparse
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -18,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-# A Flower message of ours is some tens of kilobytes; Flower cuts larger ones into 5 MB chunks.
-MAX_BODY = 8 << 20
+# A Flower message of ours is some tens of kilobytes. Strangers can fill this much of each connection.
+MAX_BODY = 1 << 20
 _TIMEOUT_S = 60.0
+_BODY_S = 30.0
 # Hop-by-hop headers (RFC 9110 7.6.1) and those that the next hop sets itself.
 _DROPPED = frozenset(
     "connection host keep-alive te trailer transfer-encoding upgrade content-length "
@@ -41,16 +43,27 @@ def create_app(upstream: str, root: Path) -> Starlette:
             yield
 
     async def forward(request: Request) -> Response:
+        # Whatever fails behind us is a 503: after it a SuperNode tries again. After a 500 it would
+        # give up its work for good, while its process stays and looks alive.
         path = request.url.path
         # Dots and encoded characters could mean another path to the SuperLink than to us.
         if not path.replace("/", "").replace("-", "").isalnum() or request.url.query:
             return Response(status_code=404)
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(_BODY_S):
+                body = await _body(request)
+        except TimeoutError:
+            return Response(status_code=408)
         if body is None:
             return Response(status_code=413)
-        answer = await request.app.state.client.post(
-            f"https://{upstream}{path}", content=body, headers=_kept(request.headers.items())
-        )
+        try:
+            answer = await request.app.state.client.post(
+                f"https://{upstream}{path}", content=body, headers=_kept(request.headers.items())
+            )
+        except httpx.TransportError:
+            return Response(status_code=503)
+        if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return Response(status_code=503)
         return Response(
             answer.content, answer.status_code, dict(_kept(answer.headers.multi_items()))
         )

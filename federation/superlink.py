@@ -89,6 +89,8 @@ class FlowerHost:
             ],
             self._directory / "superexec.log",
             environment,
+            # A ServerApp outlives it by some ten seconds, and would take an order that nobody carries.
+            leads=True,
         )
         self._children.append(superexec)
 

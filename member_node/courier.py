@@ -71,7 +71,7 @@ class Courier:
 
     def _keep(self) -> None:
         while not self._stop.is_set():
-            child = self._spawn()
+            child = self._child = self._spawn()
             while child.running and not self._stop.wait(0.1):
                 pass
             # It holds nothing that could be lost, and takes its time when the gateway is away.

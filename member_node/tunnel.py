@@ -102,7 +102,9 @@ class Tunnel:
             try:
                 gateway = socket.create_connection(_split(target), timeout=_CONNECT_S)
             except OSError:
-                _answer(client, b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+                # No answer at all: the SuperNode tries again. After a 502 it would give up its work
+                # for good, while its process stays and looks alive.
+                self._log.info("tunnel.unreachable")
                 return
             with gateway:
                 self._relay(client, gateway)

@@ -5,6 +5,7 @@ time, is a named error that shows the end of its log. Start children from a thre
 as they shall: the parent-death signal follows the thread.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -30,6 +31,8 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    # Whether it leads a process group, whose other processes end with it.
+    leads: bool = False
 
     @property
     def running(self) -> bool:
@@ -56,6 +59,9 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.leads:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -73,8 +79,12 @@ def spawn(
     environment: Mapping[str, str] | None = None,
     *,
     ready_line: bool = False,
+    leads: bool = False,
 ) -> Child:
-    """Start a program; its stderr, and its stdout unless `ready_line`, go to the log."""
+    """Start a program; its stderr, and its stdout unless `ready_line`, go to the log.
+
+    With `leads`, what it starts in turn ends with it when it is stopped.
+    """
     launcher = [sys.executable, "-m", "fedproto.launcher", str(os.getpid())]
     with log.open("ab") as sink:
         process = subprocess.Popen(  # noqa: S603  # programs of our own installation
@@ -82,9 +92,10 @@ def spawn(
             stdout=subprocess.PIPE if ready_line else sink,
             stderr=sink,
             stdin=subprocess.DEVNULL,
+            process_group=0 if leads else None,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
         )
-    return Child(name, process, log)
+    return Child(name, process, log, leads)
 
 
 def program(name: str) -> str:

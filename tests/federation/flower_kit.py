@@ -90,7 +90,7 @@ class Orders(dispatch_pb2_grpc.DispatchServicer):
         # As with the coordinator, the next order comes when the one before is over.
         given = 2 - len(self.left)
         wait_for(lambda: sum(map(len, self.replies.values())) == given * len(self.nodes))
-        if not self.left:
+        if not self.left or not context.is_active():
             return dispatch_pb2.NextResponse(finished=True)
         return dispatch_pb2.NextResponse(
             authorisation=self.left.pop(0),
@@ -125,6 +125,7 @@ class Lab:
         self.tasks: dict[str, list[Task]] = {member: [] for member in MEMBERS}
         self.runtimes: dict[str, str] = {}
         self.sources: dict[str, FlowerTasks] = {}
+        self.couriers: dict[str, Courier] = {}
         self.agents: dict[str, threading.Thread] = {}
         self.logs = {member: io.StringIO() for member in MEMBERS}
         self._stops: list[Callable[[], None]] = []
@@ -156,7 +157,7 @@ class Lab:
     def _start_gateway(self) -> None:
         command = [sys.executable, "-m", "federation.gateway", "--listen", self.gateway]
         command += ["--upstream", self.host.address, "--keys", str(self.keys)]
-        child = process.spawn("gateway", command, self.root / "gateway.log")
+        child = self._door = process.spawn("gateway", command, self.root / "gateway.log")
         self._stops.append(child.stop)
         process.wait_until(child, lambda: self.outside("/") == 404, 30)
 
@@ -191,6 +192,7 @@ class Lab:
         thread = threading.Thread(target=source.serve, args=(note,), daemon=True)
         thread.start()
         self.sources[member], self.agents[member] = source, thread
+        self.couriers[member] = courier
         self._stops += [courier.stop, thread.join, source.stop]
 
     def start_bundle(self, files: dict[str, bytes]) -> None:
@@ -198,6 +200,13 @@ class Lab:
         bundle = build_fab_from_files(files)[0]
         fab = Fab(sha256(bundle).hexdigest(), bundle, {})
         self.host.control._client.StartRun(StartRunRequest(fab=fab_to_proto(fab)))
+
+    def restart_flower(self) -> None:
+        """Start Flower and its gateway again, as the coordinator does when a part has ended."""
+        self._door.stop()
+        self.host.stop()
+        self.host.start()
+        self._start_gateway()
 
     def close(self) -> None:
         for stop in reversed(self._stops):

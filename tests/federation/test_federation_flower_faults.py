@@ -9,6 +9,7 @@ from types import FrameType
 import pytest
 from flower_kit import FOREIGN_PROJECT, Lab, wait_for
 
+from fedproto.errors import FederationError
 from member_node import client_app
 from member_node.ports import Answer
 
@@ -93,3 +94,39 @@ def test_a_supernode_that_does_not_know_a_task_any_more_leaves_the_agent_alone(l
     assert not work.is_alive()
     assert interrupts == []
     assert "task.lost" in lab.logs["honda"].getvalue()
+
+
+def serverapps(lab: Lab) -> list[int]:
+    """Return the ServerApps of this lab: their environment names its directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (path / "cmdline").read_bytes(), (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"flwr-serverapp" in command and str(lab.root).encode() in environment:
+            found.append(int(path.name))
+    return found
+
+
+@pytest.mark.e2e
+def test_after_kill_9_of_the_superlink_the_same_supernodes_serve_the_next_run(lab: Lab) -> None:
+    nodes = {member: lab.couriers[member]._child for member in ("honda", "nec")}
+    lab.host.control.start_run("a" * 32)
+    wait_for(lambda: bool(lab.orders.reports) and bool(serverapps(lab)))
+    superlink = lab.host._children[0].process
+    superlink.kill()
+    superlink.wait()
+    # A SuperNode asks again after 503 alone; after another error it ends.
+    assert lab.outside("/v1/fleet/pull-messages", kind="application/x-protobuf") == 503
+    with pytest.raises(FederationError) as caught:
+        lab.host.check()
+    assert caught.value.code == "RNM-PROC-0002"
+    lab.restart_flower()
+    assert serverapps(lab) == [], "a ServerApp of before would take the next order"
+    lab.orders.reports.clear()
+    lab.orders.left = [b"authorisation 1", b"authorisation 2"]
+    lab.host.control.start_run("b" * 32)
+    wait_for(lambda: [len(found) for found in lab.orders.replies.values()] == [2, 2], 90)
+    assert all(r.receipt for found in lab.orders.replies.values() for r in found.values())
+    assert nodes == {member: lab.couriers[member]._child for member in ("honda", "nec")}

@@ -127,14 +127,14 @@ def test_every_other_address_is_refused(tmp_path, tunnel, head):
     assert egress.read(tmp_path) == ()
 
 
-def test_a_gateway_that_is_down_is_said_to_be_so(tmp_path):
+def test_a_gateway_that_is_down_gets_no_answer_so_that_the_courier_tries_again(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     made = Tunnel(address, EgressJournal(tmp_path, lambda: 1), Log(member="nec"))
     made.start()
     with socket.create_connection(("127.0.0.1", int(made.url.rpartition(":")[2]))) as courier:
         courier.sendall(f"CONNECT {address} HTTP/1.1\r\n\r\n".encode())
-        assert courier.recv(100).startswith(b"HTTP/1.1 502")
+        assert courier.recv(100) == b""
     made.stop()
 
 
