@@ -87,7 +87,10 @@ class Orders:
             except FederationError:
                 # The attempt is over: nobody waits for this member any more.
                 continue
-            lobby.tell(Gone(member, reply.code or "RNM-PROC-0002"))
+            # One that has joined speaks for itself too: its stream says when it is gone, whatever
+            # becomes of its Flower node.
+            if not lobby.has_joined(member):
+                lobby.tell(Gone(member, reply.code or "RNM-PROC-0002"))
 
 
 class DispatchService(dispatch_pb2_grpc.DispatchServicer):

@@ -69,6 +69,10 @@ class Lobby:
             self._outboxes[member] = outbox
             return outbox
 
+    def has_joined(self, member: MemberId) -> bool:
+        """Say whether a member has opened its stream."""
+        return member in self._outboxes
+
     def tell(self, happening: Happening) -> None:
         """Hand something to the attempt; waits while it has enough to read."""
         while not self._closed:

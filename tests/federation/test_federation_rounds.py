@@ -17,6 +17,7 @@ from fedproto.party import now_ms, runtime_socket
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, quantise
 from fedproto.statements import Outcome
+from fedproto.v1.dispatch_pb2 import NodeReply, ReportRequest
 
 
 class Running:
@@ -249,3 +250,34 @@ def test_the_ledger_of_a_run_replays_without_a_violation(running):
         genesis_sha256=federation.federation.consortium.charter.digest,
     )
     assert not found.violations
+
+
+def test_what_flower_says_of_a_member_that_has_joined_does_not_count(running):
+    """A courier that dies in mid-round must not throw its member's live stream out."""
+    federation = running()
+    orders, asked = federation.coordinator.orders, []
+    member = federation.federation.members["nec"]
+
+    def slandered(half):
+        state = federation.state.rounds(federation.run)[-1].started.body
+        ctx = bytes.fromhex(state.authorisation_sha256)
+        until(lambda: federation.coordinator.hub.find(ctx, "nec").has_joined("nec"))
+        reply = NodeReply(member="nec", code="RNM-PROC-0002", why="node unavailable")
+        orders.report(ReportRequest(run=federation.run, ctx=ctx, replies=[reply]))
+        asked.append(reply)
+
+    class Slow:
+        def __init__(self, half):
+            self.half = half
+
+        def __getattr__(self, name):
+            if name == "share_keys":
+                slandered(self.half)
+            return getattr(self.half, name)
+
+    member.tampers = Slow
+    federation.start_run(rounds=1)
+    events, rounds = federation.finish()
+    assert asked
+    assert events[-1].state == "finished"
+    assert rounds[-1].closed.body.included == MEMBERS
