@@ -93,10 +93,23 @@ class Runs:
                 driver.forget_flower()
 
     def journal(self, run: str) -> RunJournal:
-        """Return what happened in a run since this coordinator started."""
+        """Return what happened in a run since this coordinator started, or how it had ended."""
         self._mandate(run)
         with self._lock:
-            return self._journals.setdefault(RunId(run), RunJournal())
+            if RunId(run) not in self._journals:
+                self._journals[RunId(run)] = self._remembered(run)
+            return self._journals[RunId(run)]
+
+    def _remembered(self, run: str) -> RunJournal:
+        """Return a journal that says how a run ended before this process; else an empty one."""
+        journal = RunJournal()
+        ended = self._directory / f"{run}.ended"
+        if ended.exists():
+            code = ended.read_text()
+            halted = (self._directory / f"{run}.halted").exists()
+            state = "aborted" if code else "stopped" if halted else "finished"
+            journal.note("run", state, code=code, terminal=True)
+        return journal
 
     def join(self) -> None:
         """Wait until every driver has ended; the caller has told them to."""

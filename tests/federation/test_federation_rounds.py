@@ -11,6 +11,7 @@ from audit.replay import replay
 from federation import optimiser
 from federation.coordinator import Coordinator
 from federation.exchange import Framed, Lobby
+from federation.runs import Runs
 from fedproto.errors import LocalFault
 from fedproto.layout import vector_digest
 from fedproto.party import now_ms, runtime_socket
@@ -281,3 +282,13 @@ def test_what_flower_says_of_a_member_that_has_joined_does_not_count(running):
     assert asked
     assert events[-1].state == "finished"
     assert rounds[-1].closed.body.included == MEMBERS
+
+
+def test_a_run_that_ended_before_a_restart_is_not_watched_for_ever(running):
+    federation = running()
+    federation.start_run(rounds=1)
+    federation.finish()
+    directory = federation.coordinator.party.root / "runs"
+    restarted = Runs(directory, federation.coordinator.register, lambda run, journal: None)
+    (event,) = restarted.journal(federation.run).follow(lambda: True)
+    assert (event.state, event.code, event.terminal) == ("finished", "", True)
