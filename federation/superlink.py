@@ -38,13 +38,6 @@ def require_free_port(host: str, port: int, purpose: str) -> None:
             ) from None
 
 
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class FlowerHost:
     """Runs the SuperLink and its SuperExec below `directory`."""
 
@@ -62,7 +55,7 @@ class FlowerHost:
         secret = self._directory / "superexec.secret"
         if not secret.exists():
             write_atomic(secret, os.urandom(32).hex().encode(), mode=0o600)
-        port = free_port()
+        (port,) = process.free_ports(1)
         self.address = f"127.0.0.1:{port}"
         environment = {
             **ENVIRONMENT,

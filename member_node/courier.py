@@ -6,7 +6,6 @@ heartbeat has lapsed (up to a minute), so the courier is started again, with a p
 """
 
 import os
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -50,7 +49,7 @@ class Courier:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="courier", daemon=True)
         self._child: process.Child | None = None
-        self.runtime_address = f"127.0.0.1:{_free_port()}"
+        self.runtime_address = f"127.0.0.1:{process.free_ports(1)[0]}"
 
     @property
     def secret_file(self) -> Path:
@@ -100,9 +99,3 @@ class Courier:
             self._directory / "supernode.log",
             environment,
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -140,3 +141,15 @@ def await_line(child: Child, timeout_s: float) -> dict[str, Any]:
             received += block
     ready: dict[str, Any] = json.loads(received.split(b"\n", 1)[0])
     return ready
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that are free now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

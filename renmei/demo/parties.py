@@ -26,7 +26,7 @@ from member_node import policy as policies
 from member_node.policy import DatasetTerms, Policy
 from renmei.consortium import found
 from renmei.demo.settings import CONSORTIUM, MEMBERS
-from renmei.demo.stage import Stage, free_ports
+from renmei.demo.stage import Stage
 
 PURPOSE = "japanese-domain-adaptation"
 TARGETS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -38,7 +38,7 @@ _POLL_S = 0.2
 
 def found_consortium(stage: Stage) -> None:
     """Step 1: root, log key, coordinator, members with their own keys and policies."""
-    coordinator, gateway = free_ports(2)
+    coordinator, gateway = process.free_ports(2)
     made = found(
         stage.root,
         consortium=CONSORTIUM,

@@ -1,6 +1,5 @@
 """The demo's stage: what every step shares, and how steps are shown."""
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,15 +63,3 @@ def workplace(keep: str | None) -> Iterator[Path]:
         )
     make_private_directory(root)
     yield root
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that are free now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

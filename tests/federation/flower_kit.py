@@ -17,7 +17,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.fab import Fab
 
 from federation import flower_adapter
-from federation.superlink import FlowerHost, free_port
+from federation.superlink import FlowerHost
 from fedproto import pki, process
 from fedproto.durable import write_atomic
 from fedproto.ids import MemberId
@@ -141,7 +141,7 @@ class Lab:
         self.host = FlowerHost(root / "flower", keys=self.keys, dispatch_socket=socket)
         self._stops.append(self.host.stop)
         self.host.start()
-        self.gateway = f"127.0.0.1:{free_port()}"
+        self.gateway = f"127.0.0.1:{process.free_ports(1)[0]}"
         self._start_gateway()
         for member, line in nodes.items():
             self.host.register_node(member, line)

@@ -6,9 +6,10 @@ from base_model.corpus import Split
 from base_model.evaluate import DocumentScore
 from base_model.sources import Document
 from fedproto.errors import FederationError
+from fedproto.process import free_ports
 from renmei.demo import corpora, table
 from renmei.demo.settings import DEMO, FAST, MEMBERS
-from renmei.demo.stage import free_ports, workplace
+from renmei.demo.stage import workplace
 
 
 def split(name: str, documents: int = 400) -> Split:
