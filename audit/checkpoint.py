@@ -4,12 +4,11 @@ Decides which size and root a log's key stands for. Trusts only the verifier key
 Implements C2SP tlog-checkpoint without extension lines. Pure.
 """
 
-import base64
 from dataclasses import dataclass
 
 from audit import note
+from audit.checkpoint_body import Body, read_body
 from audit.faults import unverified
-from audit.merkle import HASH_BYTES
 from fedproto.ids import Digest
 
 
@@ -36,8 +35,8 @@ class Checkpoint:
     @property
     def text(self) -> bytes:
         """The signed text."""
-        root = base64.b64encode(self.head.root_bytes).decode("ascii")
-        return f"{self.origin}\n{self.head.size}\n{root}\n".encode()
+        body = Body(origin=self.origin, size=self.head.size, root=self.head.root_bytes)
+        return body.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +59,8 @@ def sign(checkpoint: Checkpoint, log_key: note.NoteSigner) -> bytes:
 
 def read_text(text: bytes) -> Checkpoint:
     """Read a checkpoint's text without any signature; raise RNM-LEDGER-0001."""
-    lines = text.decode("utf-8", "replace").split("\n")
-    if len(lines) != 4 or lines[3] or not lines[0]:
-        raise _malformed("it is not origin, size and root")
-    origin, size, root, _ = lines
-    if not (size.isascii() and size.isdigit()) or len(size) > 18:
-        raise _malformed("its size is not a number")
-    try:
-        root_bytes = base64.b64decode(root, validate=True)
-    except ValueError:
-        raise _malformed("its root is not base64") from None
-    if len(root_bytes) != HASH_BYTES:
-        raise _malformed(f"its root is not {HASH_BYTES} bytes long")
-    checkpoint = Checkpoint(origin, TreeHead(int(size), Digest(root_bytes.hex())))
-    # A leading zero or spare base64 bits would be a second spelling.
-    if checkpoint.text != text:
-        raise _malformed("it is not in canonical form")
-    return checkpoint
+    body = read_body(text)
+    return Checkpoint(body.origin, TreeHead(body.size, Digest(body.root.hex())))
 
 
 def open_checkpoint(data: bytes, log: note.NoteVerifier, origin: str) -> SignedCheckpoint:
@@ -100,7 +84,3 @@ def open_checkpoint(data: bytes, log: note.NoteVerifier, origin: str) -> SignedC
             f"it is of the log {checkpoint.origin!r}, not of {origin!r}",
         )
     return SignedCheckpoint(checkpoint, parsed)
-
-
-def _malformed(why: str) -> Exception:
-    return unverified("a checkpoint was refused", why)

@@ -1,8 +1,8 @@
 """Signed notes: verifier keys, note signatures and their strict text form.
 
 Decides which bytes a key signed. Trusts only the verifier keys that the caller passes; lines by other
-keys are kept apart and mean nothing. Implements C2SP signed-note (Ed25519, type 01) and the key form
-of tlog-cosignature (Ed25519 cosignature/v1, type 04). Pure; a seed never appears in a repr.
+keys are kept apart and mean nothing. Implements C2SP signed-note (Ed25519, type 01); what a cosigner's
+key (types 04 and 06) signs is decided in `audit.cosignature`. Pure; a seed never appears in a repr.
 """
 
 import base64
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from audit import cosignature
 from audit.faults import unverified
 
 NOTE_TYPE = 0x01
-COSIGNATURE_TYPE = 0x04
-MAX_NOTE = 65_536
-MAX_SIGNATURES = 100
+# Room for 64 witnesses that cosign with both kinds of key (3.5 kB and 0.4 kB a line) and the text.
+MAX_NOTE = 262_144
+MAX_SIGNATURES = 130
 _DASH = "— "
-_TIMESTAMP_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class NoteVerifier:
-    """A verifier key: a log's (type 01) or a cosigner's (type 04)."""
+    """A verifier key: a log's (type 01) or a cosigner's (04 Ed25519, 06 ML-DSA-44)."""
 
     name: str
     kind: int
@@ -63,10 +63,17 @@ class NoteVerifier:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        if self.kind not in {NOTE_TYPE, COSIGNATURE_TYPE}:
+        if self.cosigns:
+            cosignature.check_public(self.kind, self.name, self.public)
+        elif self.kind != NOTE_TYPE:
             raise ValueError(f"signature type {self.kind:02x} is not known here")
-        if len(self.public) != 32:
+        elif len(self.public) != 32:
             raise ValueError("an Ed25519 key has 32 bytes")
+
+    @property
+    def cosigns(self) -> bool:
+        """Whether this is a witness's key."""
+        return self.kind in cosignature.TYPES
 
     @property
     def key_id(self) -> bytes:
@@ -100,43 +107,50 @@ class NoteVerifier:
         Raises:
             LocalFault: RNM-LEDGER-0001.
         """
-        message, signature, timestamp = text, line.signature, 0
-        if self.kind == COSIGNATURE_TYPE:
-            timestamp = int.from_bytes(signature[:_TIMESTAMP_BYTES], "big")
-            message, signature = _cosigned(timestamp, text), signature[_TIMESTAMP_BYTES:]
         try:
-            if (line.name, line.key_id) != (self.name, self.key_id) or len(signature) != 64:
+            if (line.name, line.key_id) != (self.name, self.key_id):
                 raise InvalidSignature
-            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+            if self.cosigns:
+                return self._cosigner.verify(line.signature, text)
+            if len(line.signature) != 64:
+                raise InvalidSignature
+            Ed25519PublicKey.from_public_bytes(self.public).verify(line.signature, text)
         except (InvalidSignature, ValueError):
             raise unverified(
                 f"a signature in the name of {self.name} was refused",
                 f"it was not made over this checkpoint by key {self.key_id.hex()}",
             ) from None
-        return timestamp
+        return 0
+
+    @property
+    def _cosigner(self) -> cosignature.Cosigner:
+        return cosignature.Cosigner(name=self.name, kind=self.kind, public=self.public)
 
 
 @dataclass(frozen=True, slots=True)
 class NoteSigner:
-    """A signing key: a log's, or with `cosigner` a witness's."""
+    """A signing key: a log's, or with `cosigner` a witness's, then with `post_quantum` ML-DSA-44."""
 
     name: str
     seed: bytes = field(repr=False)
     cosigner: bool = field(default=False, kw_only=True)
+    post_quantum: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_name(self.name)
         if len(self.seed) != 32:
             raise ValueError("a note key is 32 bytes of seed")
-
-    def _key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.seed)
+        if self.post_quantum and not self.cosigner:
+            raise ValueError("a log signs with Ed25519; only a cosigner's key is ML-DSA")
 
     @property
     def verifier(self) -> NoteVerifier:
         """The public half."""
-        kind = COSIGNATURE_TYPE if self.cosigner else NOTE_TYPE
-        return NoteVerifier(self.name, kind, self._key().public_key().public_bytes_raw())
+        if not self.cosigner:
+            public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key()
+            return NoteVerifier(self.name, NOTE_TYPE, public.public_bytes_raw())
+        kind = cosignature.MLDSA_TYPE if self.post_quantum else cosignature.ED25519_TYPE
+        return NoteVerifier(self.name, kind, cosignature.public_of(kind, self.seed))
 
     @property
     def vkey(self) -> str:
@@ -147,15 +161,17 @@ class NoteSigner:
         """Sign a note's text as the log."""
         if self.cosigner:
             raise ValueError("a witness key signs cosignatures only")
-        return SignatureLine(self.name, self.verifier.key_id, self._key().sign(text))
+        signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(text)
+        return SignatureLine(self.name, self.verifier.key_id, signature)
 
     def cosign(self, text: bytes, timestamp: int) -> SignatureLine:
         """Cosign a checkpoint as a witness, at a Unix time in seconds."""
         if not self.cosigner:
             raise ValueError("a log key makes no cosignatures")
-        signature = self._key().sign(_cosigned(timestamp, text))
-        stamped = timestamp.to_bytes(_TIMESTAMP_BYTES, "big") + signature
-        return SignatureLine(self.name, self.verifier.key_id, stamped)
+        public = self.verifier
+        cosigner = cosignature.Cosigner(name=self.name, kind=public.kind, public=public.public)
+        signature = cosignature.cosign(cosigner, self.seed, timestamp, text)
+        return SignatureLine(self.name, public.key_id, signature)
 
 
 def parse(data: bytes) -> Note:
@@ -213,10 +229,6 @@ def merge(lines: Sequence[SignatureLine]) -> tuple[SignatureLine, ...]:
     """Return lines with one of each key, the first that was given."""
     kept = {(line.name, line.key_id): line for line in reversed(lines)}
     return tuple(kept[key] for key in dict.fromkeys((line.name, line.key_id) for line in lines))
-
-
-def _cosigned(timestamp: int, text: bytes) -> bytes:
-    return f"cosignature/v1\ntime {timestamp}\n".encode() + text
 
 
 def _check_name(name: str) -> None:

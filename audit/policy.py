@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from audit.checkpoint import SignedCheckpoint, open_checkpoint
 from audit.faults import too_few_witnesses, unverified
-from audit.note import COSIGNATURE_TYPE, NOTE_TYPE, Note, NoteVerifier, SignatureLine
+from audit.note import NOTE_TYPE, Note, NoteVerifier, SignatureLine
 from fedproto.governance.charter import Charter
 from fedproto.ids import MemberId
 
@@ -52,7 +52,7 @@ class WitnessPolicy:
     def __post_init__(self) -> None:
         if self.log.kind != NOTE_TYPE or self.log.name != self.origin:
             raise ValueError("the log key is not a note key in the name of the origin")
-        if any(witness.verifier.kind != COSIGNATURE_TYPE for witness in self.witnesses):
+        if not all(witness.verifier.cosigns for witness in self.witnesses):
             raise ValueError("a witness key is not a cosignature key")
         keys = {witness.verifier.public for witness in self.witnesses}
         # One key held by two members would let one of them fill a quorum.

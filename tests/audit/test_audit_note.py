@@ -4,10 +4,11 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit import note
+from audit import cosignature, note
 from audit.checkpoint import Checkpoint, TreeHead, open_checkpoint, read_text, sign
 from audit.note import Note, NoteSigner, NoteVerifier, parse
 from fedproto.errors import LocalFault
@@ -118,7 +119,7 @@ BAD = {
     "an extension line": EXAMPLE.replace(b"Qqo=\n", b"Qqo=\nextra\n"),
     "only the witness": (TEXT + "\n" + WITNESS_LINE).encode(),
     "empty": b"",
-    "too long": b"x" * 70_000,
+    "too long": EXAMPLE + b"x" * note.MAX_NOTE,
 }
 
 
@@ -158,8 +159,104 @@ def test_a_size_is_plain_digits(size):
         read_text(TEXT.replace("\n3\n", f"\n{size}\n").encode())
 
 
-def test_a_note_of_a_hundred_signatures_is_read_and_one_more_is_not():
-    lines = tuple(note.SignatureLine(f"k{i}", bytes(4), b"s") for i in range(101))
-    assert len(parse(Note(TEXT.encode(), lines[:100]).encode()).lines) == 100
-    with pytest.raises(LocalFault):
+def test_a_note_of_130_signatures_is_read_and_one_more_is_not():
+    lines = tuple(note.SignatureLine(f"k{i}", bytes(4), b"s") for i in range(131))
+    assert len(parse(Note(TEXT.encode(), lines[:130]).encode()).lines) == 130
+    with pytest.raises(LocalFault) as caught:
         parse(Note(TEXT.encode(), lines).encode())
+    assert "130" in caught.value.why
+
+
+ML_DSA = NoteSigner("w.example/w1", b"\x07" * 32, cosigner=True, post_quantum=True)
+ML_DSA_LINE = ML_DSA.cosign(TEXT.encode(), 1_790_000_060)
+
+
+def test_an_ml_dsa_cosignature_has_the_bytes_of_the_specification():
+    assert ML_DSA.verifier.kind == 0x06
+    assert len(ML_DSA.verifier.public) == 1312
+    assert len(ML_DSA_LINE.signature) == 2428
+    # Built by hand from tlog-cosignature's `cosigned_message`.
+    message = (
+        b"subtree/v1\n\0"
+        + bytes([12])
+        + b"w.example/w1"
+        + (1_790_000_060).to_bytes(8, "big")
+        + bytes([32])
+        + ORIGIN.encode()
+        + bytes(8)
+        + (3).to_bytes(8, "big")
+        + bytes.fromhex(ROOT)
+    )
+    public = MLDSA44PublicKey.from_public_bytes(ML_DSA.verifier.public)
+    public.verify(ML_DSA_LINE.signature[8:], message)
+    assert ML_DSA_LINE.signature[:8] == (1_790_000_060).to_bytes(8, "big")
+    assert NoteVerifier.from_vkey(ML_DSA.vkey) == ML_DSA.verifier
+
+
+def test_an_ml_dsa_cosignature_is_over_its_name_time_origin_size_and_root():
+    text = TEXT.encode()
+    assert ML_DSA.verifier.verify(ML_DSA_LINE, text) == 1_790_000_060
+    other_name = NoteSigner("w.example/w2", ML_DSA.seed, cosigner=True, post_quantum=True).verifier
+    renamed = note.SignatureLine(other_name.name, other_name.key_id, ML_DSA_LINE.signature)
+    later = note.SignatureLine(
+        ML_DSA.name, ML_DSA_LINE.key_id, bytes([0, 0, 0, 1]) + ML_DSA_LINE.signature[4:]
+    )
+    attacks = [
+        (other_name, renamed, text),
+        (ML_DSA.verifier, later, text),
+        (ML_DSA.verifier, ML_DSA_LINE, text.replace(b"fl-gov", b"fl-gow")),
+        (ML_DSA.verifier, ML_DSA_LINE, text.replace(b"\n3\n", b"\n4\n")),
+        (ML_DSA.verifier, ML_DSA_LINE, text.replace(b"OF2j", b"OF2k")),
+        (ML_DSA.verifier, ML_DSA_LINE, text + b"extension\n"),
+    ]
+    for verifier, line, body in attacks:
+        with pytest.raises(LocalFault) as caught:
+            verifier.verify(line, body)
+        assert caught.value.code == "RNM-LEDGER-0001"
+
+
+def test_the_two_kinds_of_cosignature_never_pass_for_each_other():
+    ed25519 = NoteSigner(ML_DSA.name, ML_DSA.seed, cosigner=True)
+    theirs = ed25519.cosign(TEXT.encode(), 5)
+    for verifier, line in ((ML_DSA.verifier, theirs), (ed25519.verifier, ML_DSA_LINE)):
+        forged = note.SignatureLine(verifier.name, verifier.key_id, line.signature)
+        with pytest.raises(LocalFault):
+            verifier.verify(forged, TEXT.encode())
+
+
+@pytest.mark.parametrize("signer", [ML_DSA, NoteSigner("w", bytes(32), cosigner=True)])
+def test_a_cosignature_at_no_time_is_neither_made_nor_accepted(signer):
+    for timestamp in (0, 2**63, -1):
+        with pytest.raises(ValueError, match="1970"):
+            signer.cosign(TEXT.encode(), timestamp)
+    public = signer.verifier
+    cosigner = cosignature.Cosigner(name=public.name, kind=public.kind, public=public.public)
+    for timestamp in (0, 2**63):
+        message = cosignature.signed_message(cosigner, timestamp, TEXT.encode())
+        raw = cosignature._sign(public.kind, signer.seed, message)
+        line = note.SignatureLine(public.name, public.key_id, timestamp.to_bytes(8, "big") + raw)
+        with pytest.raises(LocalFault):
+            public.verify(line, TEXT.encode())
+
+
+def test_what_ml_dsa_cannot_cover_is_refused():
+    with pytest.raises(ValueError, match="at most 255"):
+        _ = NoteSigner("w" * 256, bytes(32), cosigner=True, post_quantum=True).verifier
+    with pytest.raises(LocalFault):
+        ML_DSA.cosign(TEXT.replace(ORIGIN, "o" * 256).encode(), 5)
+    with pytest.raises(ValueError, match="Ed25519"):
+        NoteSigner(ORIGIN, bytes(32), post_quantum=True)
+    with pytest.raises(ValueError, match="1312"):
+        NoteVerifier("w", 0x06, bytes(32))
+
+
+def test_a_note_that_64_witnesses_cosign_twice_is_read():
+    text = Checkpoint("o" * 255, TreeHead(10**17, ROOT)).text
+    lines = [note.SignatureLine("o" * 255, bytes(4), bytes(64))]
+    for number in range(64):
+        name = f"{number:0255d}"
+        lines.append(note.SignatureLine(name, b"ed25", bytes(72)))
+        lines.append(note.SignatureLine(name, b"mlds", bytes(2428)))
+    data = Note(text, tuple(lines)).encode()
+    assert note.MAX_NOTE * 9 // 10 < len(data) <= note.MAX_NOTE
+    assert parse(data).encode() == data
