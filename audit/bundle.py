@@ -16,7 +16,8 @@ from audit.faults import unverified, unwritable
 from audit.note import NoteVerifier
 from audit.policy import Cosignature, WitnessPolicy, policy_of
 from audit.records import State
-from audit.replay import Replay, RunSummary, replay, summarise
+from audit.replay import Replay, replay
+from audit.summary import RunSummary, summarise
 from audit.tree_check import check_tree
 from fedproto.durable import write_atomic
 from fedproto.errors import LocalFault

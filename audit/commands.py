@@ -14,7 +14,7 @@ from pathlib import Path
 from audit import bundle
 from audit.bundle import Findings, Pinned
 from audit.note import NoteVerifier
-from audit.replay import RunSummary
+from audit.summary import RunSummary
 from fedproto.command import Console, Reply
 from fedproto.errors import LocalFault
 from fedproto.governance.charter import Charter
@@ -234,10 +234,10 @@ def _charter_lines(now: Charter, console: Console) -> Iterator[str]:
     yield f"{console.say(en='witness quorum', ja='証人の必要数')} {now.witness_quorum}"
     for name, clause in sorted(now.actions.items()):
         voters = "|".join(role.value for role in clause.vote)
-        yield f"{name}: {clause.yes} × {voters}, {clause.expires_s} s"
+        yield f"{name}: {clause.rule.value} {clause.yes} × {voters}, {clause.expires_s} s"
     for member in now.members:
         roles = ",".join(role.value for role in member.roles)
-        yield f"  {member.id:<14} {roles:<20} {' '.join(key.id for key in member.keys)}"
+        yield f"  {member.id:<14} {roles:<20} {member.key[:32]}"
 
 
 def _gist(signed: SignedEvent) -> str:

@@ -4,28 +4,41 @@ Decides nothing: `audit.state` does. Holds what readers need to answer "who, whe
 mandate" with entry indices and leaf hashes. Pure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from audit import merkle
 from audit.checkpoint import TreeHead
 from audit.trie import Trie
-from fedproto.governance.charter import Charter
-from fedproto.governance.rules import Ballot, refuse
-from fedproto.identity import VerifyKey
-from fedproto.ids import Digest, KeyId, MemberId, RunId
-from fedproto.statements import (
-    BaseModelApproved,
+from fedproto.events.governance import (
     CharterAdopted,
+    EmergencyStopped,
+    KeyUse,
+    ProposalOpened,
+    Standing,
+    VoteCast,
+)
+from fedproto.events.models import (
+    BaseModelApproved,
     DatasetDeclared,
+    EvaluationAttested,
+    ReleaseApproved,
+)
+from fedproto.events.rounds import (
+    BudgetSpent,
     Outcome,
     ParticipationSigned,
-    ProposalOpened,
     RoundClosed,
     RoundStarted,
     RunApproved,
-    VoteCast,
+    UpdateCommitted,
 )
+from fedproto.governance.charter import Charter, Clause, Role
+from fedproto.governance.rules import Ballot, refuse
+from fedproto.identity import VerifyKey
+from fedproto.ids import Digest, KeyId, MemberId, RunId
 
 B_co = TypeVar("B_co", covariant=True)
 
@@ -39,16 +52,22 @@ class Logged(Generic[B_co]):
     member: MemberId
     at: int
     charter: Digest
+    signers: tuple[KeyId, ...]
     body: B_co
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A proposal, its ballots in the order of the ledger, and the run it led to."""
+    """A proposal, its ballots in the order of the ledger, and what it led to.
+
+    `carried` is the entry by which it was carried, `decided` the one that carried it out or closed it.
+    """
 
     opened: Logged[ProposalOpened]
     votes: tuple[Logged[VoteCast], ...] = ()
     run: RunId | None = None
+    carried: int | None = None
+    decided: int | None = None
 
     @property
     def ballots(self) -> dict[MemberId, Ballot]:
@@ -61,6 +80,7 @@ class Round:
     """One attempt at a round; `closed` is its record once there is one."""
 
     started: Logged[RoundStarted]
+    commitments: tuple[Logged[UpdateCommitted], ...] = ()
     receipts: tuple[Logged[ParticipationSigned], ...] = ()
     closed: Logged[RoundClosed] | None = None
 
@@ -84,6 +104,58 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key that a member brought: in force from entry `since` on, until entry `until` ended it."""
+
+    member: MemberId
+    use: KeyUse
+    verify_key: VerifyKey
+    since: int
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A member that took its seat: its keys in force, and whether its acts count."""
+
+    admitted: int
+    acting: KeyId | None
+    recovery: KeyId | None
+    standing: Standing = Standing.ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A point of the log's own clock: entries before `size` were there at `time_s` (Unix seconds)."""
+
+    index: int
+    size: int
+    time_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A declared dataset, what was spent on it, and the entry that withdrew it."""
+
+    declared: Logged[DatasetDeclared]
+    spent: tuple[Logged[BudgetSpent], ...] = ()
+    withdrawn: int | None = None
+
+    @property
+    def epsilon_micro(self) -> int:
+        """The accountant's total over the dataset, in millionths."""
+        return self.spent[-1].body.total_epsilon_micro if self.spent else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """An approved release, and the entry that revoked it."""
+
+    approved: Logged[ReleaseApproved]
+    revoked: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything that follows from the entries so far, including their tree."""
 
@@ -92,10 +164,18 @@ class State:
     leaves: Trie[int] = field(default_factory=Trie)
     events: Trie[int] = field(default_factory=Trie)
     charters: tuple[Logged[CharterAdopted], ...] = ()
+    seats: Mapping[MemberId, Seat] = field(default_factory=lambda: MappingProxyType({}))
+    keys: Trie[Key] = field(default_factory=Trie)
+    anchors: tuple[Anchor, ...] = ()
+    stops: tuple[Logged[EmergencyStopped], ...] = ()
     base_models: Trie[Logged[BaseModelApproved]] = field(default_factory=Trie)
-    datasets: Trie[Logged[DatasetDeclared]] = field(default_factory=Trie)
+    datasets: Trie[Dataset] = field(default_factory=Trie)
     proposals: Trie[Proposal] = field(default_factory=Trie)
     runs: Trie[Run] = field(default_factory=Trie)
+    evaluations: Trie[tuple[Logged[EvaluationAttested], ...]] = field(default_factory=Trie)
+    releases: Trie[Release] = field(default_factory=Trie)
+    erased: Trie[int] = field(default_factory=Trie)
+    refused: Trie[int] = field(default_factory=Trie)
 
     @property
     def size(self) -> int:
@@ -130,17 +210,71 @@ class State:
             raise refuse(f"no charter was in force at size {size}")
         return adopted[-1].body.charter
 
+    @property
+    def unseated(self) -> tuple[MemberId, ...]:
+        """The members that the charter counts on and that have not taken their seat, in id order."""
+        charter = self.charter
+        needed = {m for clause in charter.actions.values() for m in charter.eligible(clause)}
+        needed.update(charter.with_role(Role.OPERATOR))
+        return tuple(sorted(needed - self.seats.keys()))
+
+    @property
+    def founded(self) -> bool:
+        """Whether everyone whom the first charter counts on has consented to it."""
+        return len(self.charters) > 1 or not self.unseated
+
+    def standing(self, member: MemberId) -> Standing | None:
+        """Return a member's standing, or nothing where it has no seat under this charter."""
+        seat = self.seats.get(member)
+        return seat.standing if seat and self.charter.member(member) else None
+
+    def voters(self, charter: Charter, clause: Clause) -> frozenset[MemberId]:
+        """Return whose vote counts under a clause: nobody counts who is suspended or has left."""
+        gone = {m for m, seat in self.seats.items() if seat.standing is not Standing.ACTIVE}
+        return charter.eligible(clause) - gone
+
+    def key(self, key: KeyId) -> Key | None:
+        """Return a key that is in force, of a member of the charter in force."""
+        found = self.keys.get(key)
+        if found is None or found.until is not None or not self.charter.member(found.member):
+            return None
+        return found
+
     def verify_key(self, key: KeyId) -> VerifyKey | None:
-        """Return an acting key of the charter in force, or nothing."""
-        return self.charter.verify_key(key) if self.charters else None
+        """Return a key in force, or nothing; a resolver for `open_envelope`."""
+        found = self.key(key) if self.charters else None
+        return found.verify_key if found else None
+
+    def acting_key(self, member: MemberId) -> VerifyKey | None:
+        """Return the key with which a member in good standing acts now, or nothing."""
+        seat = self.seats.get(member)
+        if seat is None or seat.acting is None or seat.standing is not Standing.ACTIVE:
+            return None
+        return self.verify_key(seat.acting)
+
+    @property
+    def clock_s(self) -> int:
+        """The log's own clock, in Unix seconds: no entry after it is older. 0 before any anchor."""
+        return self.anchors[-1].time_s if self.anchors else 0
+
+    def bracket_s(self, index: int) -> tuple[int | None, int | None]:
+        """Return between which witnessed times an entry was made; None where no anchor bounds it."""
+        before = [anchor.time_s for anchor in self.anchors if anchor.size <= index]
+        after = [anchor.time_s for anchor in self.anchors if anchor.size > index]
+        return (before[-1] if before else None, after[0] if after else None)
+
+    def stopped(self, run: RunId) -> Logged[EmergencyStopped] | None:
+        """Return the stop that holds a run, or everything, or nothing."""
+        return next((stop for stop in self.stops if stop.body.run in {"", run}), None)
 
     def base_model(self, manifest: Digest) -> Logged[BaseModelApproved] | None:
         """Return the approval of base weights, by the digest of their manifest."""
         return self.base_models.get(manifest)
 
     def dataset(self, commitment: Digest) -> Logged[DatasetDeclared] | None:
-        """Return a dataset's declaration."""
-        return self.datasets.get(commitment)
+        """Return the declaration of a dataset that is in use."""
+        found = self.datasets.get(commitment)
+        return found.declared if found and found.withdrawn is None else None
 
     def proposal(self, leaf: Digest) -> Proposal | None:
         """Return a proposal by its leaf hash."""

@@ -5,35 +5,36 @@ replay. Decides under the charter in force; trusts only a SignedEvent that `open
 sees a clock: an event's `at` is its signer's claim. Pure.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar, assert_never
+from typing import Any
 
-from audit import acts, merkle
+from audit import merkle
+from audit.acts import charters, models, oversight, proposals, runs
 from audit.records import EMPTY, Logged, Proposal, Round, Run, State, size_key
 from fedproto import envelope
 from fedproto.errors import LocalFault
-from fedproto.governance.charter import Charter
+from fedproto.events import governance, rounds
+from fedproto.events import models as model_events
+from fedproto.events import oversight as oversight_events
+from fedproto.events.governance import (
+    CharterAdopted,
+    KeyChanged,
+    KeyOperation,
+    KeyUse,
+    MemberAdmitted,
+    MemberStatus,
+    PublicKey,
+    Standing,
+)
 from fedproto.governance.rules import refuse
 from fedproto.identity import VerifyKey
 from fedproto.ids import Digest, KeyId
-from fedproto.statements import (
-    BaseModelApproved,
-    CharterAdopted,
-    DatasetDeclared,
-    Event,
-    ParticipationSigned,
-    ProposalOpened,
-    RoundClosed,
-    RoundStarted,
-    RunApproved,
-    SignedEvent,
-    VoteCast,
-    event_from_json,
-    open_event,
-)
+from fedproto.statements import Body, Event, SignedEvent, event_from_json, open_event
 
 __all__ = [
     "EMPTY",
+    "RULES",
     "Logged",
     "Proposal",
     "Rejected",
@@ -45,7 +46,41 @@ __all__ = [
     "open_next",
 ]
 
-A = TypeVar("A")
+# The rule of each event type; a type without one cannot be admitted, and a test counts them.
+RULES: dict[type[Body], Callable[[State, Logged[Any]], State]] = {
+    CharterAdopted: charters.adopt_charter,
+    MemberAdmitted: charters.admit_member,
+    MemberStatus: charters.change_standing,
+    KeyChanged: charters.change_key,
+    governance.ProposalOpened: proposals.open_proposal,
+    governance.VoteCast: proposals.cast_vote,
+    governance.ProposalClosed: proposals.close_proposal,
+    governance.EmergencyStopped: proposals.stop,
+    governance.EmergencyResumed: proposals.resume,
+    governance.ActRefused: proposals.record_refusal,
+    model_events.BaseModelApproved: models.approve_base_model,
+    model_events.DatasetDeclared: models.declare_dataset,
+    model_events.DatasetWithdrawn: models.withdraw_dataset,
+    model_events.EvaluationAttested: models.attest_evaluation,
+    model_events.ReleaseApproved: models.approve_release,
+    model_events.ReleaseRevoked: models.revoke_release,
+    rounds.RunApproved: runs.approve_run,
+    rounds.RoundStarted: runs.start_round,
+    rounds.UpdateCommitted: runs.commit_update,
+    rounds.ParticipationSigned: runs.sign_participation,
+    rounds.RoundClosed: runs.close_round,
+    rounds.BudgetSpent: runs.spend_budget,
+    oversight_events.AnchorMade: oversight.make_anchor,
+    oversight_events.StateSnapshot: oversight.take_snapshot,
+    oversight_events.LogContinued: oversight.continue_log,
+    oversight_events.AccessGranted: oversight.grant_access,
+    oversight_events.ExportIssued: oversight.issue_export,
+    oversight_events.IncidentReported: oversight.report_incident,
+    oversight_events.RemediationDone: oversight.remedy,
+    oversight_events.ErasureDone: oversight.erase,
+    oversight_events.StatementAttached: oversight.attach_statement,
+    oversight_events.SoftwareDeployed: oversight.deploy_software,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,40 +115,58 @@ def integrate(state: State, leaf_hash: Digest, event_id: str | None = None) -> S
 
 
 def open_next(state: State, leaf: bytes) -> SignedEvent:
-    """Verify a leaf under the charter in force.
+    """Verify a leaf by the keys in force.
 
-    A charter's adoption may also be signed by keys that only the new charter lists; whether that is
-    enough is for `apply` to say. Before entry 0 there is no charter, so the one inside is all there
-    is: its digest must be pinned by the caller.
+    A key that comes with its act (the first charter's, a new seat's, a rotation's) verifies it too;
+    whether it may come is for `apply` to say. Before entry 0 there is nothing else to verify by: the
+    first charter's digest must be pinned by the caller.
 
     Raises:
         LocalFault: RNM-SIG-*, RNM-FORM-* as `open_event`.
     """
-    proposed: Charter | None = None
+    brought: dict[KeyId, VerifyKey] | None = None
 
     def resolve(key: KeyId) -> VerifyKey | None:
-        nonlocal proposed
+        nonlocal brought
         known = state.verify_key(key)
-        if known is None and (proposed := proposed or _proposed_charter(leaf)) is not None:
-            known = proposed.verify_key(key)
+        if known is None:
+            brought = _brought(leaf) if brought is None else brought
+            known = brought.get(key)
         return known
 
     return open_event(leaf, resolve)
 
 
-def _proposed_charter(leaf: bytes) -> Charter | None:
+_BRINGING = {"charter.adopted", "member.admitted", "key.changed"}
+
+
+def _brought(leaf: bytes) -> dict[KeyId, VerifyKey]:
+    """Return the keys that an act brings, read before it is verified by them."""
     payload = envelope.peek(leaf, envelope.EVENT_TYPE)
-    if not isinstance(payload, dict) or payload.get("type") != "charter.adopted":
-        return None
-    body = event_from_json(payload).body
-    return body.charter if isinstance(body, CharterAdopted) else None
+    if not isinstance(payload, dict) or payload.get("type") not in _BRINGING:
+        return {}
+    keys = [public.verify_key for public in _keys_in(event_from_json(payload).body)]
+    return {key.key_id: key for key in keys}
+
+
+def _keys_in(body: Body) -> tuple[PublicKey, ...]:
+    found: tuple[PublicKey | None, ...]
+    match body:
+        case CharterAdopted():
+            found = (body.operator_key,)
+        case MemberAdmitted():
+            found = (body.acting, body.recovery)
+        case KeyChanged():
+            found = (body.new,)
+        case _:
+            found = ()
+    return tuple(key for key in found if key is not None)
 
 
 def _check_common(state: State, leaf_hash: Digest, signed: SignedEvent) -> None:
     event = signed.event
     if leaf_hash in state.leaves or event.id in state.events:
         raise refuse("an entry with this event id is in the ledger", "RNM-GOV-0003")
-    adoption = isinstance(event.body, CharterAdopted)
     if state.charters:
         charter, digest = state.charter, state.charters[-1].body.sha256
     elif isinstance(event.body, CharterAdopted):
@@ -124,12 +177,49 @@ def _check_common(state: State, leaf_hash: Digest, signed: SignedEvent) -> None:
         raise refuse(f"the act is for the log {event.log!r}, this is {charter.origin!r}")
     if event.charter != digest:
         raise refuse(f"the act cites charter {event.charter[:16]}, in force is {digest[:16]}")
-    holder = charter.holder(event.actor.key)
-    if holder is None or holder.id != event.actor.member:
-        raise refuse(f"key {event.actor.key[:32]} is not one of {event.actor.member}")
-    if not adoption and signed.signers != (event.actor.key,):
-        raise refuse(f"{event.type} is signed by its actor alone")
+    _check_founded(state, event)
+    _check_signers(state, signed)
+    _check_standing(state, event)
     _check_head(state, event)
+
+
+def _check_founded(state: State, event: Event) -> None:
+    """Until everyone has consented to the first charter, there is nothing to do but consent."""
+    founding = MemberAdmitted | CharterAdopted | oversight_events.LogContinued
+    if state.charters and not state.founded and not isinstance(event.body, founding):
+        names = ", ".join(state.unseated)
+        raise refuse(f"the consortium is not founded yet: {names} have not taken their seats")
+
+
+def _check_signers(state: State, signed: SignedEvent) -> None:
+    """The actor's own key in force signs, alone; an act that brings keys is signed by those too."""
+    event, body = signed.event, signed.event.body
+    due = {event.actor.key, *(key.verify_key.key_id for key in _keys_in(body))}
+    if set(signed.signers) != due:
+        raise refuse(f"{event.type} is signed by its actor alone, and by the keys that it brings")
+    if isinstance(body, MemberAdmitted):
+        held = event.actor.key == body.acting.verify_key.key_id
+    elif isinstance(body, CharterAdopted) and body.operator_key is not None:
+        held = event.actor.key == body.operator_key.verify_key.key_id
+    else:
+        key = state.key(event.actor.key)
+        uses = {KeyUse.ACT}
+        if isinstance(body, KeyChanged):
+            # A key under recovery's protection is ended, and the recovery key replaced, by itself.
+            uses.add(KeyUse.RECOVERY)
+        held = key is not None and key.member == event.actor.member and key.use in uses
+    if not held:
+        raise refuse(f"key {event.actor.key[:32]} is not one of {event.actor.member}")
+
+
+def _check_standing(state: State, event: Event) -> None:
+    standing = state.standing(event.actor.member) if state.charters else None
+    if standing in {None, Standing.ACTIVE}:
+        return
+    leaves = isinstance(event.body, MemberStatus) and not event.body.proposal
+    ends_key = isinstance(event.body, KeyChanged) and event.body.op is KeyOperation.REVOKE
+    if not (leaves or ends_key):
+        raise refuse(f"{event.actor.member} is {standing.value}: its acts do not count")
 
 
 def _check_head(state: State, event: Event) -> None:
@@ -142,37 +232,14 @@ def _check_head(state: State, event: Event) -> None:
 
 
 def _admit(state: State, leaf: Digest, signed: SignedEvent) -> State:
-    event, body = signed.event, signed.event.body
-    match body:
-        case CharterAdopted():
-            admitted = acts.adopt_charter(state, _logged(state, leaf, event, body), signed.signers)
-        case BaseModelApproved():
-            admitted = acts.approve_base_model(state, _logged(state, leaf, event, body))
-        case DatasetDeclared():
-            admitted = acts.declare_dataset(state, _logged(state, leaf, event, body))
-        case ProposalOpened():
-            admitted = acts.open_proposal(state, _logged(state, leaf, event, body))
-        case VoteCast():
-            admitted = acts.cast_vote(state, _logged(state, leaf, event, body))
-        case RunApproved():
-            admitted = acts.approve_run(state, _logged(state, leaf, event, body))
-        case RoundStarted():
-            admitted = acts.start_round(state, _logged(state, leaf, event, body))
-        case ParticipationSigned():
-            admitted = acts.sign_participation(state, _logged(state, leaf, event, body))
-        case RoundClosed():
-            admitted = acts.close_round(state, _logged(state, leaf, event, body))
-        case _:
-            assert_never(body)
-    return admitted
-
-
-def _logged(state: State, leaf: Digest, event: Event, body: A) -> Logged[A]:
-    return Logged(
+    event = signed.event
+    act = Logged(
         index=state.size,
         leaf=leaf,
         member=event.actor.member,
         at=event.at,
         charter=event.charter,
-        body=body,
+        signers=signed.signers,
+        body=event.body,
     )
+    return RULES[type(event.body)](state, act)

@@ -7,12 +7,14 @@ members of the plan have answered, or voting has closed, so that no willing memb
 import os
 import threading
 
+from audit import decision
 from audit.records import Proposal, State
 from federation.register import Register
+from fedproto.events.governance import Choice
+from fedproto.events.rounds import RunApproved
 from fedproto.governance import rules
-from fedproto.governance.tally import Verdict, count, electorate, verdict
+from fedproto.governance.tally import Verdict
 from fedproto.ids import RunId
-from fedproto.statements import RunApproved
 
 
 class Clerk:
@@ -37,24 +39,29 @@ class Clerk:
 
 def _mandate(state: State, proposal: Proposal, now_ms: int) -> RunApproved | None:
     opened = proposal.opened.body
-    if proposal.run is not None:
+    plan = opened.plan
+    if proposal.decided is not None or plan is None:
         return None
-    clause = rules.clause_for(state.charter, opened)
-    voters = electorate(state.charter, clause)
     ballots = proposal.ballots
-    tally = count({member: ballot.choice for member, ballot in ballots.items()}, voters)
-    ripe = set(opened.plan.members) <= ballots.keys() or now_ms > opened.closes_at
-    carried = verdict(tally, voters=voters, vote_quorum=clause.yes) is Verdict.CARRIED
-    willing = tuple(member for member in opened.plan.members if member in tally.approvals)
-    if not ripe or not carried or len(willing) < opened.plan.min_members:
+    if not (set(plan.members) <= ballots.keys() or now_ms > opened.closes_at):
+        return None
+    if decision.stands(state, proposal) is not Verdict.CARRIED:
+        return None
+    willing = tuple(m for m in plan.members if m in ballots and ballots[m].choice is Choice.YES)
+    if len(willing) < plan.min_members or not _is_ripe(state, proposal):
         return None
     return RunApproved(
         run=RunId(os.urandom(16).hex()),
         proposal=proposal.opened.leaf,
-        votes=tuple(sorted(ballots[member].leaf for member in tally.approvals)),
+        votes=decision.approvals(proposal),
         members=willing,
-        plan=opened.plan,
-        plan_sha256=opened.plan_sha256,
+        plan=plan,
+        plan_sha256=opened.terms_sha256,
         not_before=now_ms,
-        not_after=now_ms + clause.expires_s * 1000,
+        not_after=now_ms + rules.clause_for(state.charter, opened).expires_s * 1000,
     )
+
+
+def _is_ripe(state: State, proposal: Proposal) -> bool:
+    due = decision.ripens_at(state, proposal)
+    return due is not None and state.clock_s >= due

@@ -15,10 +15,12 @@ from audit.mirror import Mirror
 from audit.records import State
 from fedproto import telemetry, transport
 from fedproto.errors import LocalFault
+from fedproto.events.governance import ProposalOpened
+from fedproto.events.models import BaseModelApproved
 from fedproto.ids import Digest
 from fedproto.layout import FlatVector, vector_digest
 from fedproto.party import Party, utc_now
-from fedproto.statements import BaseModelApproved, Body, Head, ProposalOpened, seal_event
+from fedproto.statements import Body, Head, seal_event
 from fedproto.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,

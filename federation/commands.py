@@ -9,11 +9,11 @@ from federation.client import CoordinatorClient
 from fedproto import jcs
 from fedproto.command import Console, Reply
 from fedproto.errors import LocalFault
+from fedproto.events.governance import ProposalOpened
 from fedproto.governance.charter import Action, Role
 from fedproto.governance.plan import RunPlan
 from fedproto.party import Party, now_ms
 from fedproto.schema import from_json, to_json
-from fedproto.statements import ProposalOpened
 
 _MIN_PREFIX = 6
 
@@ -67,7 +67,7 @@ def propose_(args: argparse.Namespace, console: Console) -> Reply:
     with CoordinatorClient(Path(args.dir)) as client:
         closes_at = now_ms() + args.closes_in * 1000
         body = ProposalOpened(
-            action=Action.APPROVE_RUN, plan=plan, plan_sha256=plan.digest, closes_at=closes_at
+            action=Action.APPROVE_RUN, terms=plan, terms_sha256=plan.digest, closes_at=closes_at
         )
         data["index"] = client.propose(body)
     text = console.say(
@@ -157,27 +157,28 @@ def list_(args: argparse.Namespace, console: Console) -> Reply:
     voters = len(state.charter.with_role(Role.TRAINER))
     rows: list[dict[str, Any]] = []
     for leaf, proposal in state.proposals.items():
-        run = proposal.run
-        plan = proposal.opened.body.plan
+        run, opened = proposal.run, proposal.opened.body
         done = sum(attempt.aggregated for attempt in state.rounds(run)) if run else 0
         rows.append(
             {
                 "proposal": leaf,
                 "index": proposal.opened.index,
-                "plan_sha256": plan.digest,
+                "action": opened.action.value,
+                "terms_sha256": opened.terms_sha256,
                 "votes": {vote.member: vote.body.choice.value for vote in proposal.votes},
                 "run": run or "",
                 "rounds": done,
-                "of": plan.training.rounds,
+                "of": opened.plan.training.rounds if opened.plan else 0,
+                "decided": proposal.decided,
             }
         )
     lines = [
         f"{row['index']:>5}  {row['proposal'][:12]}  {len(row['votes'])}/{voters}  "
-        f"{row['run'][:8] or '-':<8}  {row['rounds']}/{row['of']}"
+        f"{row['run'][:8] or '-':<8}  {row['rounds']}/{row['of']}  {row['action']}"
         for row in rows
     ]
     head = console.say(
-        en="entry  proposal      votes  run       rounds",
-        ja="項目   提案          投票   実行      ラウンド",
+        en="entry  proposal      votes  run       rounds  action",
+        ja="項目   提案          投票   実行      ラウンド  行為",
     )
     return Reply(data=rows, text="\n".join([head, *lines]))

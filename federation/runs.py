@@ -14,8 +14,8 @@ from federation.register import Register
 from federation.rounds.run import RunDriver
 from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import LocalFault
+from fedproto.events.rounds import RunApproved
 from fedproto.ids import RunId, is_run_id
-from fedproto.statements import RunApproved
 
 Drive = Callable[[RunId, RunJournal], RunDriver]
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from audit.state import open_next
 from federation.artifacts import CHUNK, ArtifactStore
 from federation.clerk import Clerk
 from federation.register import Register
@@ -16,7 +17,6 @@ from federation.roles import caller_of
 from federation.runs import Runs
 from fedproto.errors import LocalFault
 from fedproto.party import now_ms
-from fedproto.statements import open_event
 from fedproto.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -45,12 +45,12 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def _admit(
         self, request: governance_pb2.ActRequest, context: Any, kind: str
     ) -> governance_pb2.ActResponse:
-        event = open_event(request.envelope, self._register.ledger.state.verify_key).event
-        if event.type != kind or event.actor.member != caller_of(context):
+        event = open_next(self._register.ledger.state, request.envelope).event
+        if kind not in {event.type, ""} or event.actor.member != caller_of(context):
             raise LocalFault(
                 "RNM-AUTH-0001",
                 what=f"a {event.type} act was refused",
-                why=f"this method takes {kind} acts of {caller_of(context)} alone",
+                why=f"this method takes {kind or 'all'} acts of {caller_of(context)} alone",
                 mend="send each act yourself, by its own method",
             )
         appended = self._register.admit(request.envelope)
@@ -79,6 +79,12 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def SignParticipation(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take participation.signed."""
         return self._admit(request, context, "participation.signed")
+
+    def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take any other act of the caller's own; the charter says who may."""
+        response = self._admit(request, context, "")
+        self._clerk.review(now_ms())
+        return response
 
 
 class LedgerService(ledger_pb2_grpc.LedgerServicer):

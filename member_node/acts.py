@@ -11,9 +11,12 @@ import grpc
 
 from fedproto import telemetry
 from fedproto.errors import FederationError
+from fedproto.events.governance import VoteCast
+from fedproto.events.models import DatasetDeclared
+from fedproto.events.rounds import ParticipationSigned
 from fedproto.ids import Digest
 from fedproto.party import Party
-from fedproto.statements import Body, DatasetDeclared, ParticipationSigned, VoteCast, seal_event
+from fedproto.statements import Body, seal_event
 from fedproto.transport import from_rpc_error
 from fedproto.v1 import governance_pb2_grpc
 from fedproto.v1.governance_pb2 import ActRequest
@@ -42,6 +45,7 @@ class ActClient:
             legal_basis=terms.legal_basis,
             purpose=terms.purpose,
             residency=terms.residency,
+            licence=terms.licence,
             policy_sha256=policy_sha256,
             size_bucket=size_bucket,
         )

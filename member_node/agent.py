@@ -20,10 +20,10 @@ from audit.mirror import Mirror
 from audit.note import NoteSigner, NoteVerifier
 from audit.witness import Witness
 from fedproto import telemetry
+from fedproto.events.governance import Choice
 from fedproto.ids import Digest
 from fedproto.jcs import Json
 from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now, witness_name
-from fedproto.statements import Choice
 from fedproto.transport import Credentials, dial
 from member_node import control, setup
 from member_node import policy as policies

@@ -6,14 +6,12 @@ Decides yes or no by the member's own policy and the layout that its own trainer
 
 from dataclasses import dataclass, field
 
+from audit.decision import entitled
 from audit.records import Proposal, State
-from fedproto.governance.charter import Charter
+from fedproto.events.governance import Choice, ProposalOpened, VoteCast
 from fedproto.governance.plan import RunPlan
-from fedproto.governance.rules import clause_for
-from fedproto.governance.tally import electorate
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector, vector_digest
-from fedproto.statements import Choice, ProposalOpened, VoteCast
 from member_node.policy import Policy, refusals
 
 
@@ -50,11 +48,10 @@ class Decision:
 
 def waiting(state: State, me: MemberId, now_ms: int) -> tuple[OpenProposal, ...]:
     """Return the proposals that this member may vote on and has not."""
-    charter = state.charter
     return tuple(
         OpenProposal(leaf=Digest(leaf), proposal=proposal.opened.body)
         for leaf, proposal in state.proposals.items()
-        if _is_waiting(proposal, charter, me, now_ms)
+        if _is_waiting(state, proposal, me, now_ms)
     )
 
 
@@ -80,17 +77,19 @@ def decide(policy: Policy, plan: RunPlan, found: Found) -> Decision:
 
 def vote(waiting: OpenProposal, choice: Choice) -> VoteCast:
     """Return the act of voting, bound to one proposal and its plan."""
-    return VoteCast(proposal=waiting.leaf, plan_sha256=waiting.proposal.plan_sha256, choice=choice)
+    return VoteCast(
+        proposal=waiting.leaf, terms_sha256=waiting.proposal.terms_sha256, choice=choice, reason=""
+    )
 
 
-def _is_waiting(proposal: Proposal, charter: Charter, me: MemberId, now_ms: int) -> bool:
+def _is_waiting(state: State, proposal: Proposal, me: MemberId, now_ms: int) -> bool:
     opened = proposal.opened
     return (
-        proposal.run is None
+        proposal.decided is None
         # A charter change ends what was open: nobody voted under the new rules.
-        and opened.charter == charter.digest
+        and opened.charter == state.charter.digest
         and now_ms < opened.body.closes_at
-        and me in electorate(charter, clause_for(charter, opened.body))
+        and me in entitled(state, opened.body)
         and all(vote.member != me for vote in proposal.votes)
     )
 

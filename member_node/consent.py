@@ -19,11 +19,11 @@ from fedproto.authorisation import (
     recovery_threshold,
 )
 from fedproto.errors import LocalFault
+from fedproto.events.rounds import Outcome, RunApproved
 from fedproto.governance.charter import Charter, Role
 from fedproto.governance.rules import check_mandate
 from fedproto.identity import VerifyKey
 from fedproto.ids import KeyId, MemberId, RunId
-from fedproto.statements import Outcome, RunApproved
 from member_node.ballot import Found, differences
 from member_node.marks import Mark, seen_before
 from member_node.policy import Policy, check_plan
@@ -84,13 +84,13 @@ def grounds_of(state: State, run: RunId) -> Grounds | None:
     )
 
 
-def authenticate(raw: bytes, charter: Charter) -> SignedAuthorisation:
+def authenticate(raw: bytes, state: State) -> SignedAuthorisation:
     """Open an authorisation; refuse one that the charter's operator did not sign."""
 
     def operator_key(key: KeyId) -> VerifyKey | None:
-        holder = charter.holder(key)
-        known = holder is not None and Role.OPERATOR in holder.roles
-        return charter.verify_key(key) if known else None
+        found = state.key(key)
+        operators = state.charter.with_role(Role.OPERATOR)
+        return found.verify_key if found and found.member in operators else None
 
     try:
         return open_authorisation(raw, operator_key)

@@ -12,9 +12,10 @@ from audit.records import Run, State
 from fedproto import jcs, telemetry
 from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import FederationError, LocalFault
+from fedproto.events.governance import Choice
+from fedproto.governance.plan import RunPlan
 from fedproto.ids import Digest, MemberId
 from fedproto.party import Party, now_ms
-from fedproto.statements import Choice
 from member_node import policy as policies
 from member_node.acts import ActClient, made_before
 from member_node.artifact_client import ArtifactClient
@@ -98,8 +99,9 @@ class Follower:
                 why=f"{len(chosen)} proposals that wait for this member begin with {proposal[:16]}",
                 mend="see which wait with `renmei node status`",
             )
-        if choice is Choice.YES:
-            decision = self._decide(chosen[0])
+        plan = chosen[0].proposal.plan
+        if choice is Choice.YES and plan is not None:
+            decision = self._decide(plan)
             if decision.choice is not Choice.YES:
                 raise _would_not_keep(decision)
         self._vote(chosen[0], choice)
@@ -109,22 +111,24 @@ class Follower:
         return self._party.profile.id
 
     def _answer(self, proposal: OpenProposal) -> None:
-        if not policies.load(self._party.root).auto_vote:
+        # A policy file speaks of plans; of charters, members and releases a person decides.
+        plan = proposal.proposal.plan
+        if plan is None or not policies.load(self._party.root).auto_vote:
             self._log.info("ballot.waiting")
             self._answered.add(proposal.leaf)
             return
         with telemetry.tracer().start_as_current_span("member.ballot"):
             try:
-                self._vote(proposal, self._decide(proposal).choice)
+                self._vote(proposal, self._decide(plan).choice)
             except FederationError as error:
                 # After a crash the ballot may stand in the ledger already.
                 if not made_before(error):
                     raise
                 self._answered.add(proposal.leaf)
 
-    def _decide(self, proposal: OpenProposal) -> Decision:
+    def _decide(self, plan: RunPlan) -> Decision:
         """Decide by policy first: what the policy refuses costs neither download nor training."""
-        policy, plan = policies.load(self._party.root), proposal.proposal.plan
+        policy = policies.load(self._party.root)
         reasons = refusals(policy, plan)
         if reasons:
             return Decision(choice=Choice.NO, reasons=reasons)

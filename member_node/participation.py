@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, PeerFault
+from fedproto.events.rounds import ParticipationSigned
 from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
 from fedproto.party import Party, now_ms, utc_now
-from fedproto.statements import ParticipationSigned
 from member_node import consent as consents
 from member_node import policy as policies
 from member_node.acts import ActClient
@@ -101,7 +101,7 @@ class Participation:
     def _consent(self, raw: bytes) -> Consent:
         with telemetry.tracer().start_as_current_span("member.consent"):
             state = self.ledger.sync()
-            authorisation = consents.authenticate(raw, state.charter)
+            authorisation = consents.authenticate(raw, state)
             run = authorisation.content.run
             state = self.ledger.wait_for(
                 lambda state: consents.is_decided(authorisation, state),
@@ -149,18 +149,13 @@ class Participation:
         return receipts[0]
 
     def _half(self, authorisation: SignedAuthorisation) -> SecAggClient:
-        charter = self.ledger.state.charter
-        members = authorisation.content.members
-        listed = {member: charter.member(member) for member in members}
+        state = self.ledger.state
+        keys = {member: state.acting_key(member) for member in authorisation.content.members}
         return SecAggClient(
             authorisation=authorisation,
             member=self.party.profile.id,
             key=self.party.signing_key,
-            roster={
-                MemberId(name): member.keys[0].verify_key
-                for name, member in listed.items()
-                if member is not None
-            },
+            roster={member: key for member, key in keys.items() if key is not None},
             entropy=self.entropy,
         )
 

@@ -15,11 +15,11 @@ from typing import Any
 from fedproto import jcs
 from fedproto.durable import read_private, write_atomic
 from fedproto.errors import LocalFault
+from fedproto.events.models import LegalBasis
 from fedproto.governance.plan import RunPlan
 from fedproto.ids import Digest, is_digest, sha256_hex
 from fedproto.jcs import Json
 from fedproto.schema import from_json, to_json
-from fedproto.statements import LegalBasis
 
 FILE = "policy.json"
 ANY = "*"
@@ -32,11 +32,12 @@ class DatasetTerms:
     legal_basis: LegalBasis
     purpose: str
     residency: str
+    licence: str
 
     def __post_init__(self) -> None:
-        for text in (self.purpose, self.residency):
+        for text in (self.purpose, self.residency, self.licence):
             if not text.isascii() or not 1 <= len(text) <= 64:
-                raise ValueError("purpose and residency are short ASCII codes")
+                raise ValueError("purpose, residency and licence are short ASCII codes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

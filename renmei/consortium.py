@@ -1,7 +1,7 @@
-"""Founding a consortium: root, parties with their own keys, and a charter that its voters signed.
+"""Founding a consortium: root, parties with their own keys, and a charter that each of them signs.
 
 Decides the order of the founding: each party makes its keys in its own directory; only signing
-requests, verify keys and signatures are passed on. The root key stays in the authority's directory,
+requests and signed acts are passed on. The root key stays in the authority's directory,
 which belongs off line. A shell module.
 """
 
@@ -14,17 +14,17 @@ from audit.ledger import Ledger
 from audit.note import NoteSigner
 from fedproto import pki, statements
 from fedproto.durable import make_private_directory, read_private, write_atomic
-from fedproto.envelope import EVENT_TYPE, countersign
 from fedproto.errors import LocalFault
-from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
-from fedproto.identity import ALGORITHM
+from fedproto.events.governance import CharterAdopted, MemberAdmitted, PublicKey
+from fedproto.governance.charter import Action, Charter, Clause, Limits, Member, Role, Rule
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId
 from fedproto.party import Party, Profile, create, seed_file, utc_now, witness_name
-from fedproto.statements import CharterAdopted, Head, Trace
+from fedproto.statements import Head, Trace
 
 LOG_KEY = "log.key"
 WITNESS_KEY = "witness.key"
 NODES = "nodes"
+_DAY_S = 86_400
 NO_TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
 EMPTY_ROOT = Digest(hashlib.sha256(b"").hexdigest())
 
@@ -112,13 +112,45 @@ def found(
     charter = _charter(
         parties, seats, log_key.vkey, vote_quorum=vote_quorum, quorum=witness_quorum, s=mandate_s
     )
-    genesis = _sign(charter, parties, seats)
-    for party in parties.values():
-        party.save_profile(
-            replace(party.profile, log_vkey=log_key.vkey, genesis_sha256=charter.digest)
-        )
-    Ledger.create(operator.root / "ledger", log_key=log_key, genesis_leaf=genesis).close()
+    for name, party in parties.items():
+        profile = replace(party.profile, log_vkey=log_key.vkey, genesis_sha256=charter.digest)
+        parties[name] = party.save_profile(profile)
+    genesis = _seat_all(operator.root / "ledger", charter, log_key, parties)
     return Consortium(root=root, charter=charter, genesis=genesis)
+
+
+def _seat_all(
+    directory: Path, charter: Charter, log_key: NoteSigner, parties: dict[MemberId, Party]
+) -> bytes:
+    """Start the ledger with the charter; each party then consents to it by taking its own seat."""
+    operator = parties[OPERATOR]
+    adopted = CharterAdopted(
+        sha256=charter.digest,
+        charter=charter,
+        operator_key=PublicKey.of(operator.signing_key.verify_key),
+        proposal="",
+        votes=(),
+    )
+    event = operator.event(
+        adopted, charter=charter.digest, head=Head(size=0, root=EMPTY_ROOT), trace=NO_TRACE
+    )
+    genesis = statements.seal_event(event, (operator.signing_key,))
+    with Ledger.create(directory, log_key=log_key, genesis_leaf=genesis) as ledger:
+        for name in sorted(parties.keys() - {OPERATOR}):
+            party, head = parties[name], ledger.head
+            body = MemberAdmitted(
+                acting=PublicKey.of(party.signing_key.verify_key),
+                recovery=PublicKey.of(party.recovery_key.verify_key),
+            )
+            event = party.event(
+                body,
+                charter=charter.digest,
+                head=Head(size=head.size, root=head.root),
+                trace=NO_TRACE,
+            )
+            leaf = statements.seal_event(event, (party.signing_key, party.recovery_key))
+            ledger.append(leaf)
+    return genesis
 
 
 def _enter(root: Path, seat: Seat, blank: Profile) -> Party:
@@ -183,20 +215,6 @@ def _charter(
     s: int,
 ) -> Charter:
     profile = parties[OPERATOR].profile
-    members = []
-    for seat in sorted(seats, key=lambda seat: seat.id):
-        party = parties[seat.id]
-        verify_key = party.signing_key.verify_key
-        witness = ""
-        if Role.WITNESS in seat.roles:
-            name = witness_name(profile.consortium, seat.id)
-            seed = seed_file(party.keys / WITNESS_KEY, 32)
-            witness = NoteSigner(name, seed, cosigner=True).vkey
-        key = ActingKey(id=verify_key.key_id, alg=ALGORITHM, pub=verify_key.to_text())
-        members.append(
-            Member(id=seat.id, name=seat.name, roles=seat.roles, keys=(key,), witness=witness)
-        )
-    run = Clause(propose=(Role.ADMINISTRATOR,), vote=(Role.TRAINER,), yes=vote_quorum, expires_s=s)
     return Charter(
         version=1,
         prev_sha256=ZERO_DIGEST,
@@ -204,20 +222,77 @@ def _charter(
         origin=profile.origin,
         log_vkey=log_vkey,
         witness_quorum=quorum,
-        members=tuple(members),
-        actions={Action.APPROVE_RUN.value: run},
-        limits=Limits(min_members=3, max_rounds=100, tolerated=1),
+        members=tuple(
+            _member(parties[seat.id], seat) for seat in sorted(seats, key=lambda seat: seat.id)
+        ),
+        actions=_clauses(vote_quorum, s),
+        limits=Limits(
+            min_members=3,
+            max_rounds=100,
+            tolerated=1,
+            evaluations=2,
+            epsilon_micro_per_run=4_000_000,
+            epsilon_micro_per_dataset=8_000_000,
+        ),
+        retention={"artifact": 3_650, "ledger": 3_650, "report": 3_650},
+        disclosure={"report": (Role.ADMINISTRATOR, Role.AUDITOR)},
     )
 
 
-def _sign(charter: Charter, parties: dict[MemberId, Party], seats: Sequence[Seat]) -> bytes:
-    """Have the operator and every voter sign the charter; each signs what it read itself."""
-    body = CharterAdopted(sha256=charter.digest, charter=charter)
-    head = Head(size=0, root=EMPTY_ROOT)
-    operator = parties[OPERATOR]
-    event = operator.event(body, charter=charter.digest, head=head, trace=NO_TRACE)
-    genesis = statements.seal_event(event, (operator.signing_key,))
-    for seat in seats:
-        if Role.TRAINER in seat.roles:
-            genesis = countersign(genesis, EVENT_TYPE, parties[seat.id].signing_key)
-    return genesis
+def _member(party: Party, seat: Seat) -> Member:
+    witness = ""
+    if Role.WITNESS in seat.roles:
+        name = witness_name(party.profile.consortium, seat.id)
+        witness = NoteSigner(name, seed_file(party.keys / WITNESS_KEY, 32), cosigner=True).vkey
+    founds = Role.OPERATOR in seat.roles
+    return Member(
+        id=seat.id,
+        name=seat.name,
+        roles=seat.roles,
+        key=party.signing_key.verify_key.digest,
+        recovery="" if founds else party.recovery_key.verify_key.digest,
+        witness=witness,
+        validator="",
+    )
+
+
+def _clauses(quorum: int, mandate_s: int) -> dict[str, Clause]:
+    """The default for a consortium of equals; every number is the charter's to change by vote."""
+    trainers, anyone = (Role.TRAINER,), (Role.ADMINISTRATOR, Role.TRAINER)
+
+    def vote(rule: Rule, yes: int, *, days: int, lock_days: int = 0, veto: bool = False) -> Clause:
+        return Clause(
+            propose=anyone,
+            vote=trainers,
+            rule=rule,
+            yes=yes,
+            veto=trainers if veto else (),
+            timelock_s=lock_days * _DAY_S,
+            expires_s=days * _DAY_S,
+        )
+
+    def alone(*roles: Role) -> Clause:
+        return Clause(
+            propose=roles,
+            vote=(),
+            rule=Rule.COUNT,
+            yes=0,
+            veto=(),
+            timelock_s=0,
+            expires_s=_DAY_S,
+        )
+
+    run = replace(vote(Rule.COUNT, quorum, days=1), propose=(Role.ADMINISTRATOR,))
+    clauses = {
+        Action.APPROVE_RUN: replace(run, expires_s=mandate_s),
+        Action.APPROVE_BASE_MODEL: alone(Role.PRETRAINER),
+        Action.AMEND_CHARTER: vote(Rule.COUNT, quorum, days=60, lock_days=7),
+        Action.ADMIT_MEMBER: vote(Rule.ALL, 0, days=60, lock_days=7),
+        Action.CHANGE_STANDING: vote(Rule.ALL_BUT_SUBJECT, 0, days=30),
+        Action.REVOKE_KEY: vote(Rule.COUNT, quorum, days=30),
+        Action.APPROVE_RELEASE: vote(Rule.COUNT, quorum, days=30, lock_days=2, veto=True),
+        Action.REVOKE_RELEASE: vote(Rule.COUNT, min(2, quorum), days=30),
+        Action.STOP: alone(Role.ADMINISTRATOR, Role.TRAINER),
+        Action.RESUME: vote(Rule.COUNT, quorum, days=30),
+    }
+    return {action.value: clause for action, clause in clauses.items()}

@@ -35,10 +35,10 @@ from fedproto.authorisation import (
 )
 from fedproto.durable import write_atomic
 from fedproto.errors import FederationError, LocalFault
+from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId, RunId
 from fedproto.party import Party, now_ms
 from fedproto.secagg.stages import AggregateSum
-from fedproto.statements import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 
 MAX_ATTEMPTS = 3
@@ -194,8 +194,9 @@ class RunDriver:
         self._note("started", started, index=entry.index)
         plan = self._mandate.body.plan
         lobby = self.hub.open(authorisation.ctx, content.members)
-        charter = self.register.ledger.state.charter
-        roster = {m.id: m.keys[0].verify_key for m in charter.members if m.id in content.members}
+        state = self.register.ledger.state
+        keys = {member: state.acting_key(member) for member in content.members}
+        roster = {member: key for member, key in keys.items() if key is not None}
         runner = AttemptRunner(
             authorisation=authorisation,
             roster=roster,

@@ -69,6 +69,10 @@ CODES: dict[str, Code] = {
     ),
     "RNM-GOV-0002": Code(Exit.POLICY, "the quorum is not reached", "定足数に達していません"),
     "RNM-GOV-0003": Code(Exit.CONFLICT, "this act was made before", "すでに行われた行為です"),
+    "RNM-GOV-0004": Code(Exit.POLICY, "work is stopped", "作業は停止されています"),
+    "RNM-GOV-0005": Code(
+        Exit.POLICY, "the privacy budget is spent", "プライバシー予算を使い切りました"
+    ),
     "RNM-CONSENT-0001": Code(
         Exit.POLICY, "no mandate covers this", "この実行を認める委任がありません"
     ),

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
 from fedproto.errors import LocalFault
-from fedproto.ids import KeyId, tagged_hash
+from fedproto.ids import Digest, KeyId, tagged_hash
 
 ALGORITHM = "ed25519+mldsa65"
 SIGNATURE_BYTES = 64 + 3309
@@ -34,6 +34,11 @@ class VerifyKey:
     def key_id(self) -> KeyId:
         """Sixteen bytes of the tagged hash, in hex."""
         return KeyId(tagged_hash("renmei/v1/key-id", self.raw)[:16].hex())
+
+    @property
+    def digest(self) -> Digest:
+        """The whole tagged hash, by which a charter names a key that is not yet on the ledger."""
+        return Digest(tagged_hash("renmei/v1/key-id", self.raw).hex())
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise RNM-SIG-0001 unless both signatures over `message` verify."""

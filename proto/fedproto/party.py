@@ -18,6 +18,8 @@ from fedproto.ids import Digest, MemberId, sha256_hex
 from fedproto.schema import from_json, to_json
 from fedproto.statements import Actor, Body, Event, Head, Trace
 
+RECOVERY_KEY = "recovery.key"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -84,6 +86,11 @@ class Party:
         """Where its key files are."""
         return self.root / "keys"
 
+    @property
+    def recovery_key(self) -> SigningKey:
+        """The key that ends a lost acting key; it belongs off line once the seat is taken."""
+        return SigningKey(seed_file(self.keys / RECOVERY_KEY, 64))
+
     @classmethod
     def load(cls, root: Path) -> "Party":
         """Open a party directory; raise RNM-CONF-0001 or RNM-KEY-*."""
@@ -125,6 +132,7 @@ def create(root: Path, profile: Profile, *, extra_seeds: tuple[str, ...] = ()) -
     make_private_directory(root)
     make_private_directory(root / "keys")
     write_seed(root / "keys" / "acting.key", 64)
+    write_seed(root / "keys" / RECOVERY_KEY, 64)
     for name in extra_seeds:
         write_seed(root / "keys" / name, 32)
     key = SigningKey(seed_file(root / "keys" / "acting.key", 64))

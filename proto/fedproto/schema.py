@@ -72,7 +72,7 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
     hint = getattr(hint, "__supertype__", hint)
     origin = typing.get_origin(hint)
     if origin is types.UnionType:
-        return _convert_optional(hint, value, where)
+        return _convert_union(hint, value, where)
     if origin is tuple:
         if not isinstance(value, list):
             raise _fault(where, f"expected a list, got {type(value).__name__}")
@@ -96,8 +96,15 @@ def _convert(hint: Any, value: Json, where: str) -> Any:
     return value
 
 
-def _convert_optional(hint: Any, value: Json, where: str) -> Any:
-    options = [option for option in typing.get_args(hint) if option is not type(None)]
-    if value is None:
+def _convert_union(hint: Any, value: Json, where: str) -> Any:
+    """Read one of several classes, told apart by its fields, or nothing where that is allowed."""
+    options = typing.get_args(hint)
+    if value is None and type(None) in options:
         return None
-    return _convert(options[0], value, where)
+    classes = [option for option in options if option is not type(None)]
+    if len(classes) > 1:
+        named = set(value) if isinstance(value, dict) else set()
+        classes = [option for option in classes if _hints(option).keys() == named]
+        if not classes:
+            raise _fault(where, f"no statement has just the fields {sorted(named)}")
+    return _convert(classes[0], value, where)

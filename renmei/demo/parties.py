@@ -16,12 +16,13 @@ from base_model.recipes import RECIPES
 from base_model.train import StepReport
 from federation.client import CoordinatorClient
 from fedproto import process
+from fedproto.events.governance import ProposalOpened
+from fedproto.events.models import BaseModel, BaseModelApproved, LegalBasis
 from fedproto.governance.charter import Action
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
 from fedproto.ids import Digest, MemberId, RunId
 from fedproto.layout import FlatVector, vector_digest
 from fedproto.party import now_ms
-from fedproto.statements import BaseModelApproved, LegalBasis, ProposalOpened
 from member_node import policy as policies
 from member_node.policy import DatasetTerms, Policy
 from renmei.consortium import found
@@ -59,7 +60,10 @@ def found_consortium(stage: Stage) -> None:
                 max_phase_timeout_s=600,
                 auto_vote=True,
                 dataset=DatasetTerms(
-                    legal_basis=LegalBasis.NOT_PERSONAL, purpose=PURPOSE, residency="JP"
+                    legal_basis=LegalBasis.NOT_PERSONAL,
+                    purpose=PURPOSE,
+                    residency="JP",
+                    licence="proprietary",
                 ),
             ),
         )
@@ -152,11 +156,15 @@ def approve_base(stage: Stage, base: Base, corpus: Digest) -> int:
     for path in sorted(base.release.iterdir()):
         client.put_file(path)
     body = BaseModelApproved(
-        name="renmei-demo-base",
-        manifest_sha256=Digest(base.release.name),
-        corpus_sha256=corpus,
-        licence="CC-BY-SA-4.0",
-        parameters=_parameters(base.release),
+        model=BaseModel(
+            name="renmei-demo-base",
+            manifest_sha256=Digest(base.release.name),
+            corpus_sha256=corpus,
+            licence="CC-BY-SA-4.0",
+            parameters=_parameters(base.release),
+        ),
+        proposal="",
+        votes=(),
     )
     return client.approve_base_model(body)
 
@@ -223,8 +231,8 @@ def propose(stage: Stage, plan: RunPlan, initial: FlatVector) -> tuple[RunId, St
     client.put_vector(initial)
     body = ProposalOpened(
         action=Action.APPROVE_RUN,
-        plan=plan,
-        plan_sha256=plan.digest,
+        terms=plan,
+        terms_sha256=plan.digest,
         closes_at=now_ms() + int(_VOTE_S * 1000),
     )
     index = client.propose(body)

@@ -7,33 +7,33 @@ from typing import Any
 
 from audit import merkle
 from audit.checkpoint import Checkpoint, TreeHead, sign
+from audit.decision import approvals
 from audit.note import Note, NoteSigner, parse
 from audit.replay import advance
 from audit.state import EMPTY, Rejected, State, apply, open_next
-from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
-from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
-from fedproto.identity import ALGORITHM, SigningKey
-from fedproto.ids import ZERO_DIGEST, Digest
-from fedproto.statements import (
-    Actor,
-    BaseModelApproved,
+from fedproto.events.governance import (
     CharterAdopted,
     Choice,
-    DatasetDeclared,
-    Event,
-    Head,
-    LegalBasis,
+    MemberAdmitted,
+    ProposalOpened,
+    PublicKey,
+    VoteCast,
+    digest_of,
+)
+from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
+from fedproto.events.oversight import AnchorKind, AnchorMade
+from fedproto.events.rounds import (
     Outcome,
     ParticipationSigned,
-    ProposalOpened,
     RoundClosed,
     RoundStarted,
     RunApproved,
-    Trace,
-    VoteCast,
-    leaf_id,
-    seal_event,
 )
+from fedproto.governance.charter import Action, Charter, Clause, Limits, Member, Role, Rule
+from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
+from fedproto.identity import SigningKey
+from fedproto.ids import ZERO_DIGEST, Digest
+from fedproto.statements import Actor, Event, Head, Trace, leaf_id, seal_event
 
 ORIGIN = "ledger.consortium.example/fl-gov"
 TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
@@ -64,11 +64,58 @@ def witness_of(member: str) -> NoteSigner:
 LOG_KEY = NoteSigner(ORIGIN, seed("log"))
 
 
-def member_of(name: str, *roles: Role, key: str = "") -> Member:
-    verify_key = key_of(key or name).verify_key
-    acting = ActingKey(id=verify_key.key_id, alg=ALGORITHM, pub=verify_key.to_text())
-    witness = witness_of(name).vkey if Role.WITNESS in roles else ""
-    return Member(id=name, name=name.title(), roles=roles, keys=(acting,), witness=witness)
+def member_of(name: str, *roles: Role, key: str = "", recovery: str | None = None) -> Member:
+    founds = Role.OPERATOR in roles
+    kept = recovery if recovery is not None else "" if founds else recovery_of(name)
+    return Member(
+        id=name,
+        name=name.title(),
+        roles=roles,
+        key=key_of(key or name).verify_key.digest,
+        recovery=key_of(kept).verify_key.digest if kept else "",
+        witness=witness_of(name).vkey if Role.WITNESS in roles else "",
+        validator="",
+    )
+
+
+def recovery_of(member: str) -> str:
+    """The name under which `key_of` makes a member's recovery key."""
+    return f"recovery:{member}"
+
+
+def public(name: str) -> PublicKey:
+    return PublicKey.of(key_of(name).verify_key)
+
+
+def clause(propose: tuple[Role, ...], vote: tuple[Role, ...] = (), **changes: Any) -> Clause:
+    """A clause of three yes votes, or a direct one where nobody votes."""
+    made = Clause(
+        propose=propose,
+        vote=vote,
+        rule=Rule.COUNT,
+        yes=3 if vote else 0,
+        veto=(),
+        timelock_s=0,
+        expires_s=86_400,
+    )
+    return replace(made, **changes)
+
+
+def clauses() -> dict[str, Clause]:
+    trainers, secretary = (Role.TRAINER,), (Role.ADMINISTRATOR,)
+    made = {
+        Action.APPROVE_RUN: clause(secretary, trainers),
+        Action.APPROVE_BASE_MODEL: clause((Role.PRETRAINER,)),
+        Action.AMEND_CHARTER: clause(secretary, trainers),
+        Action.ADMIT_MEMBER: clause(secretary, trainers, rule=Rule.ALL, yes=0),
+        Action.CHANGE_STANDING: clause(secretary, trainers, rule=Rule.ALL_BUT_SUBJECT, yes=0),
+        Action.REVOKE_KEY: clause(secretary, trainers),
+        Action.APPROVE_RELEASE: clause(secretary, trainers, veto=trainers, timelock_s=7_200),
+        Action.REVOKE_RELEASE: clause(secretary, trainers, yes=2),
+        Action.STOP: clause((Role.ADMINISTRATOR, Role.TRAINER)),
+        Action.RESUME: clause(secretary, trainers),
+    }
+    return {action.value: made_clause for action, made_clause in made.items()}
 
 
 @cache
@@ -89,12 +136,17 @@ def charter_of() -> Charter:
         log_vkey=LOG_KEY.vkey,
         witness_quorum=3,
         members=tuple(sorted(members, key=lambda member: member.id)),
-        actions={
-            Action.APPROVE_RUN.value: Clause(
-                propose=(Role.ADMINISTRATOR,), vote=(Role.TRAINER,), yes=3, expires_s=86_400
-            )
-        },
-        limits=Limits(min_members=3, max_rounds=5, tolerated=1),
+        actions=clauses(),
+        limits=Limits(
+            min_members=3,
+            max_rounds=5,
+            tolerated=1,
+            evaluations=2,
+            epsilon_micro_per_run=2_000_000,
+            epsilon_micro_per_dataset=3_000_000,
+        ),
+        retention={"ledger": 3_650},
+        disclosure={"report": (Role.ADMINISTRATOR, Role.AUDITOR)},
     )
 
 
@@ -120,9 +172,6 @@ def plan_of(**changes: Any) -> RunPlan:
         phase_timeout_s=60,
     )
     return replace(plan, **changes)
-
-
-GENESIS_SIGNERS = ("coordinator", *TRAINERS)
 
 
 @dataclass
@@ -173,9 +222,33 @@ class Story:
     # one method an act, with what an honest party would say
 
     def genesis(self, charter: Charter | None = None) -> Digest:
-        charter = charter or charter_of()
-        body = CharterAdopted(sha256=charter.digest, charter=charter)
-        return self.act("coordinator", body, signers=GENESIS_SIGNERS)
+        """Adopt the first charter, and have every member take its seat."""
+        adopted_leaf = self.act("coordinator", adopted(charter))
+        for member in (charter or charter_of()).members:
+            if Role.OPERATOR not in member.roles:
+                self.seat(member.id)
+        return adopted_leaf
+
+    def seat(self, member: str) -> Digest:
+        return self.act(member, admitted(member), signers=(member, recovery_of(member)))
+
+    def anchor(self, at: int, witnesses: tuple[str, ...] = TRAINERS) -> Digest:
+        """Log a checkpoint that the witnesses cosigned at a time in ms."""
+        return self.act("coordinator", anchored(self.leaves, at, witnesses))
+
+    def open(self, action: Action, terms: Any, **changes: Any) -> Digest:
+        return self.act("secretariat", opened_with(action, terms, self.now, **changes))
+
+    def carried(self, action: Action, terms: Any, voters: tuple[str, ...] = TRAINERS) -> Digest:
+        """Open a proposal and have its voters say yes."""
+        proposed = self.open(action, terms)
+        for member in voters:
+            self.vote(member, proposed)
+        return proposed
+
+    def cited(self, proposed: Digest) -> dict[str, Any]:
+        """What a decision says of the proposal that carried it."""
+        return {"proposal": proposed, "votes": approvals(self.state.proposals[proposed])}
 
     def base_model(self) -> Digest:
         return self.act("pfn", base_model())
@@ -190,7 +263,13 @@ class Story:
     def vote(self, member: str, proposed: Digest, choice: Choice = Choice.YES) -> Digest:
         opened = self.state.proposals[proposed].opened.body
         return self.act(
-            member, VoteCast(proposal=proposed, plan_sha256=opened.plan_sha256, choice=choice)
+            member,
+            VoteCast(
+                proposal=proposed,
+                terms_sha256=opened.terms_sha256,
+                choice=choice,
+                reason=digest("reason") if choice is Choice.VETO else "",
+            ),
         )
 
     def mandate(self, proposed: Digest, run: str = RUN) -> Digest:
@@ -226,8 +305,39 @@ def adopted_digest(body: Any) -> Digest:
     return body.sha256 if isinstance(body, CharterAdopted) else charter_of().digest
 
 
-def base_model() -> BaseModelApproved:
-    return BaseModelApproved(
+def adopted(charter: Charter | None = None) -> CharterAdopted:
+    charter = charter or charter_of()
+    return CharterAdopted(
+        sha256=charter.digest,
+        charter=charter,
+        operator_key=public("coordinator"),
+        proposal="",
+        votes=(),
+    )
+
+
+def admitted(member: str) -> MemberAdmitted:
+    return MemberAdmitted(acting=public(member), recovery=public(recovery_of(member)))
+
+
+def anchored(
+    leaves: list[bytes], at: int = T0, witnesses: tuple[str, ...] = TRAINERS
+) -> AnchorMade:
+    note = cosign(signed_note(leaves), witnesses, at // 1000)
+    return AnchorMade(
+        kind=AnchorKind.WITNESSED, size=len(leaves), note=note.decode(), token_sha256=""
+    )
+
+
+def opened_with(action: Action, terms: Any, now: int = T0, **changes: Any) -> ProposalOpened:
+    body = ProposalOpened(
+        action=action, terms=terms, terms_sha256=digest_of(terms), closes_at=now + HOUR
+    )
+    return replace(body, **changes)
+
+
+def described_base() -> BaseModel:
+    return BaseModel(
         name="base",
         manifest_sha256=digest("base"),
         corpus_sha256=digest("corpus"),
@@ -236,23 +346,24 @@ def base_model() -> BaseModelApproved:
     )
 
 
+def base_model() -> BaseModelApproved:
+    return BaseModelApproved(model=described_base(), proposal="", votes=())
+
+
 def dataset(member: str) -> DatasetDeclared:
     return DatasetDeclared(
         commitment=digest(f"dataset:{member}"),
         legal_basis=LegalBasis.NOT_PERSONAL,
         purpose="demo",
         residency="JP",
+        licence="proprietary",
         policy_sha256=digest("policy"),
         size_bucket=20,
     )
 
 
 def proposal(plan: RunPlan | None = None, now: int = T0, **changes: Any) -> ProposalOpened:
-    plan = plan or plan_of()
-    body = ProposalOpened(
-        action=Action.APPROVE_RUN, plan=plan, plan_sha256=plan.digest, closes_at=now + HOUR
-    )
-    return replace(body, **changes)
+    return opened_with(Action.APPROVE_RUN, plan or plan_of(), now, **changes)
 
 
 def mandate(
@@ -261,6 +372,7 @@ def mandate(
     found = state.proposals[proposed]
     yes = {m: b for m, b in found.ballots.items() if b.choice is Choice.YES}
     plan = found.opened.body.plan
+    assert plan is not None
     body = RunApproved(
         run=run,
         proposal=proposed,

@@ -21,7 +21,7 @@ from ledger_kit import (
 from audit.replay import replay, state_digest, summarise
 from audit.trie import Trie
 from fedproto.errors import LocalFault
-from fedproto.statements import Excluded, Outcome
+from fedproto.events.rounds import Excluded, Outcome
 
 
 def test_a_sound_log_has_no_violation_and_gives_the_same_state():

@@ -21,13 +21,8 @@ from ledger_kit import (
 )
 
 from audit.state import Rejected, State
-from fedproto.statements import (
-    CharterAdopted,
-    Choice,
-    Excluded,
-    Outcome,
-    VoteCast,
-)
+from fedproto.events.governance import CharterAdopted, Choice, VoteCast
+from fedproto.events.rounds import Excluded, Outcome
 
 RULE, QUORUM, AGAIN = "RNM-GOV-0001", "RNM-GOV-0002", "RNM-GOV-0003"
 
@@ -65,7 +60,9 @@ def approved():
 
 
 def ballot(story, choice=Choice.YES, **changes):
-    body = VoteCast(proposal=story.proposed, plan_sha256=plan_of().digest, choice=choice)
+    body = VoteCast(
+        proposal=story.proposed, terms_sha256=plan_of().digest, choice=choice, reason=""
+    )
     return replace(body, **changes)
 
 

@@ -36,19 +36,11 @@ from audit.note import NoteSigner
 from audit.replay import state_digest
 from audit.state import EMPTY, Rejected, State, apply, open_next
 from fedproto.errors import LocalFault
+from fedproto.events.governance import CharterAdopted, Choice, VoteCast
+from fedproto.events.rounds import Excluded, Outcome
 from fedproto.governance.charter import Role
 from fedproto.ids import KeyId, MemberId
-from fedproto.statements import (
-    Actor,
-    CharterAdopted,
-    Choice,
-    Excluded,
-    Head,
-    Outcome,
-    SignedEvent,
-    VoteCast,
-    leaf_id,
-)
+from fedproto.statements import Actor, Head, SignedEvent, leaf_id
 
 RULE, QUORUM, AGAIN = "RNM-GOV-0001", "RNM-GOV-0002", "RNM-GOV-0003"
 
@@ -86,7 +78,9 @@ def approved():
 
 
 def ballot(story, choice=Choice.YES, **changes):
-    body = VoteCast(proposal=story.proposed, plan_sha256=plan_of().digest, choice=choice)
+    body = VoteCast(
+        proposal=story.proposed, terms_sha256=plan_of().digest, choice=choice, reason=""
+    )
     return replace(body, **changes)
 
 

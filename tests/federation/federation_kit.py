@@ -18,6 +18,9 @@ from audit.witness import Witness
 from fedproto import transport
 from fedproto.authorisation import open_authorisation
 from fedproto.errors import FederationError
+from fedproto.events.governance import Choice, ProposalOpened, VoteCast
+from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
+from fedproto.events.rounds import ParticipationSigned
 from fedproto.governance.charter import Action
 from fedproto.governance.plan import (
     Aggregation,
@@ -29,18 +32,7 @@ from fedproto.governance.plan import (
 from fedproto.ids import Digest, MemberId, RunId, sha256_hex
 from fedproto.layout import vector_digest
 from fedproto.party import Party, now_ms, seed_file, utc_now, witness_name
-from fedproto.statements import (
-    BaseModelApproved,
-    Choice,
-    DatasetDeclared,
-    Head,
-    LegalBasis,
-    ParticipationSigned,
-    ProposalOpened,
-    Trace,
-    VoteCast,
-    seal_event,
-)
+from fedproto.statements import Head, Trace, seal_event
 from fedproto.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -315,11 +307,15 @@ class Federation:
         )
         with self.channel("pfn") as channel:
             body = BaseModelApproved(
-                name="base",
-                manifest_sha256=base,
-                corpus_sha256=sha256_hex(b"corpus"),
-                licence="Apache-2.0",
-                parameters=1000,
+                model=BaseModel(
+                    name="base",
+                    manifest_sha256=base,
+                    corpus_sha256=sha256_hex(b"corpus"),
+                    licence="Apache-2.0",
+                    parameters=1000,
+                ),
+                proposal="",
+                votes=(),
             )
             leaf = sealed(self.party("pfn"), body, channel)
             stub = governance_pb2_grpc.GovernanceStub(channel)
@@ -343,8 +339,8 @@ class Federation:
         with self.channel("secretariat") as channel:
             body = ProposalOpened(
                 action=Action.APPROVE_RUN,
-                plan=plan,
-                plan_sha256=plan.digest,
+                terms=plan,
+                terms_sha256=plan.digest,
                 closes_at=now_ms() + 600_000,
             )
             leaf = sealed(self.party("secretariat"), body, channel)
@@ -354,8 +350,9 @@ class Federation:
             member.act(
                 VoteCast(
                     proposal=Digest(answer.leaf_hash.hex()),
-                    plan_sha256=plan.digest,
+                    terms_sha256=plan.digest,
                     choice=Choice.YES,
+                    reason="",
                 ),
                 "Vote",
             )

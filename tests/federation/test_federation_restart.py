@@ -18,8 +18,8 @@ from federation.coordinator import Coordinator
 from federation.superlink import require_free_port
 from fedproto import process
 from fedproto.errors import FederationError
+from fedproto.events.rounds import Outcome
 from fedproto.party import runtime_socket, seed_file
-from fedproto.statements import Outcome
 
 WORKER = Path(__file__).with_name("coordinator_worker.py")
 

@@ -12,10 +12,10 @@ from federation.coordinator import Coordinator
 from federation.roles import RULES
 from fedproto import pki, transport
 from fedproto.durable import write_atomic
+from fedproto.events.governance import Choice, VoteCast
 from fedproto.governance.charter import Role
 from fedproto.ids import MemberId, sha256_hex
 from fedproto.party import utc_now
-from fedproto.statements import Choice, VoteCast
 from fedproto.v1 import (
     artifacts_pb2,
     exchange_pb2,
@@ -126,7 +126,10 @@ def test_the_auditor_is_refused_every_write_even_with_a_well_formed_act(federati
     made, coordinator = federation
     before = coordinator.ledger.head
     body = VoteCast(
-        proposal=sha256_hex(b"proposal"), plan_sha256=sha256_hex(b"plan"), choice=Choice.YES
+        proposal=sha256_hex(b"proposal"),
+        terms_sha256=sha256_hex(b"plan"),
+        choice=Choice.YES,
+        reason="",
     )
     with made.channel("meti") as channel:
         leaf = sealed(made.party("meti"), body, channel)
@@ -142,7 +145,10 @@ def test_a_member_cannot_send_anothers_act_nor_use_a_method_of_another_type(fede
     made, coordinator = federation
     before = coordinator.ledger.head
     body = VoteCast(
-        proposal=sha256_hex(b"proposal"), plan_sha256=sha256_hex(b"plan"), choice=Choice.YES
+        proposal=sha256_hex(b"proposal"),
+        terms_sha256=sha256_hex(b"plan"),
+        choice=Choice.YES,
+        reason="",
     )
     with made.channel("nec") as channel:
         leaf = sealed(made.party("sony"), body, channel)

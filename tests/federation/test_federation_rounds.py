@@ -13,11 +13,11 @@ from federation.coordinator import Coordinator
 from federation.exchange import Framed, Lobby
 from federation.runs import Runs
 from fedproto.errors import LocalFault
+from fedproto.events.rounds import Outcome
 from fedproto.layout import vector_digest
 from fedproto.party import now_ms, runtime_socket
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, quantise
-from fedproto.statements import Outcome
 from fedproto.v1.dispatch_pb2 import NodeReply, ReportRequest
 
 

@@ -13,8 +13,8 @@ from federation.coordinator import Coordinator
 from federation.rounds.run import RunDriver
 from fedproto import transport
 from fedproto.errors import LocalFault
+from fedproto.events.rounds import Outcome
 from fedproto.party import now_ms, runtime_socket
-from fedproto.statements import Outcome
 from fedproto.v1 import ledger_pb2, ledger_pb2_grpc, rounds_pb2, rounds_pb2_grpc
 
 

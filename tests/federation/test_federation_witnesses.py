@@ -12,9 +12,10 @@ from audit.witness import Witness
 from federation.register import Register
 from federation.witnesses import WitnessService
 from fedproto.errors import LocalFault
+from fedproto.events.models import BaseModel, BaseModelApproved
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, seed_file, witness_name
-from fedproto.statements import BaseModelApproved, Head, Trace, seal_event
+from fedproto.statements import Head, Trace, seal_event
 from fedproto.v1.witness_pb2 import WitnessAnswer
 from renmei.consortium import found
 
@@ -43,11 +44,15 @@ class Log:
     def grow(self):
         party = Party.load(self.root / "pfn")
         body = BaseModelApproved(
-            name="base",
-            manifest_sha256=sha256_hex(str(self.ledger.head.size).encode()),
-            corpus_sha256=sha256_hex(b"corpus"),
-            licence="Apache-2.0",
-            parameters=1,
+            model=BaseModel(
+                name="base",
+                manifest_sha256=sha256_hex(str(self.ledger.head.size).encode()),
+                corpus_sha256=sha256_hex(b"corpus"),
+                licence="Apache-2.0",
+                parameters=1,
+            ),
+            proposal="",
+            votes=(),
         )
         head = self.ledger.head
         event = party.event(

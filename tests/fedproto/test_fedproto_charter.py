@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from fedproto import jcs
 from fedproto.authorisation import recovery_threshold
 from fedproto.errors import LocalFault
+from fedproto.events.governance import Choice, ProposalOpened
+from fedproto.events.rounds import RunApproved
 from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
 from fedproto.governance.rules import Ballot, check_mandate, check_plan, check_roles
@@ -17,7 +19,6 @@ from fedproto.governance.tally import Tally, Verdict, count, verdict
 from fedproto.identity import ALGORITHM, SigningKey
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId, RunId, sha256_hex
 from fedproto.schema import from_json, to_json
-from fedproto.statements import Choice, ProposalOpened, RunApproved
 
 NAMES = tuple(MemberId(name) for name in ("honda", "nec", "softbank", "sony"))
 
@@ -81,7 +82,7 @@ def plan(**change: object) -> RunPlan:
 
 def proposal(of: RunPlan) -> ProposalOpened:
     return ProposalOpened(
-        action=Action.APPROVE_RUN, plan=of, plan_sha256=of.digest, closes_at=1_000_000
+        action=Action.APPROVE_RUN, terms=of, terms_sha256=of.digest, closes_at=1_000_000
     )
 
 

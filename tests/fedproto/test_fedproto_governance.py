@@ -7,13 +7,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedproto.errors import LocalFault
+from fedproto.events.governance import Choice, ProposalOpened
+from fedproto.events.rounds import RunApproved
 from fedproto.governance import rules
 from fedproto.governance.charter import Action, Charter, Clause, Limits, Member, Role
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
 from fedproto.governance.rules import Ballot
 from fedproto.governance.tally import Verdict, count, electorate, verdict
 from fedproto.ids import ZERO_DIGEST, sha256_hex
-from fedproto.statements import Choice, ProposalOpened, RunApproved
 
 NAMES = ("alpha", "beta", "delta", "gamma", "omega")
 D = sha256_hex(b"x")
@@ -137,7 +138,7 @@ def mandate_for(charter, plan, ballots):
 
 def opened_with(plan):
     return ProposalOpened(
-        action=Action.APPROVE_RUN, plan=plan, plan_sha256=plan.digest, closes_at=1
+        action=Action.APPROVE_RUN, terms=plan, terms_sha256=plan.digest, closes_at=1
     )
 
 

@@ -14,16 +14,15 @@ from fedproto.authorisation import (
     seal_authorisation,
 )
 from fedproto.errors import LocalFault
+from fedproto.events.governance import Choice, VoteCast
 from fedproto.identity import SigningKey
 from fedproto.ids import MemberId, RunId, sha256_hex
 from fedproto.schema import from_json, to_json
 from fedproto.statements import (
     Actor,
-    Choice,
     Event,
     Head,
     Trace,
-    VoteCast,
     event_from_json,
     event_to_json,
     leaf_id,
@@ -43,7 +42,7 @@ EVENT = Event(
     charter=DIGEST,
     head=Head(size=3, root=DIGEST),
     trace=Trace(trace_id="0" * 32, span_id="0" * 16),
-    body=VoteCast(proposal=DIGEST, plan_sha256=DIGEST, choice=Choice.YES),
+    body=VoteCast(proposal=DIGEST, terms_sha256=DIGEST, choice=Choice.YES, reason=""),
 )
 
 

@@ -19,31 +19,15 @@ from fedproto.authorisation import (
     seal_authorisation,
 )
 from fedproto.envelope import EVENT_TYPE, countersign
+from fedproto.events.governance import CharterAdopted, Choice, ProposalOpened, VoteCast
+from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
+from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
 from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
 from fedproto.identity import ALGORITHM, SigningKey
 from fedproto.ids import ZERO_DIGEST, sha256_hex
 from fedproto.layout import vector_digest
-from fedproto.statements import (
-    Actor,
-    BaseModelApproved,
-    CharterAdopted,
-    Choice,
-    DatasetDeclared,
-    Event,
-    Excluded,
-    Head,
-    LegalBasis,
-    Outcome,
-    ProposalOpened,
-    RoundClosed,
-    RoundStarted,
-    RunApproved,
-    Trace,
-    VoteCast,
-    leaf_id,
-    seal_event,
-)
+from fedproto.statements import Actor, Event, Head, Trace, leaf_id, seal_event
 from member_node.ballot import Found
 from member_node.consent import Site
 from member_node.marks import NEVER
@@ -168,24 +152,30 @@ class World:
         self.act(
             "pfn",
             BaseModelApproved(
-                name="base",
-                manifest_sha256=self.plan.base_manifest_sha256,
-                corpus_sha256=sha256_hex(b"corpus"),
-                licence="Apache-2.0",
-                parameters=1000,
+                model=BaseModel(
+                    name="base",
+                    manifest_sha256=self.plan.base_manifest_sha256,
+                    corpus_sha256=sha256_hex(b"corpus"),
+                    licence="Apache-2.0",
+                    parameters=1000,
+                ),
+                proposal="",
+                votes=(),
             ),
         )
         proposal = ProposalOpened(
             action=Action.APPROVE_RUN,
-            plan=self.plan,
-            plan_sha256=self.plan.digest,
+            terms=self.plan,
+            terms_sha256=self.plan.digest,
             closes_at=self.clock + HOUR,
         )
         self.proposal = self.act("secretariat", proposal)
         return self.proposal
 
     def vote(self, member, choice=Choice.YES):
-        body = VoteCast(proposal=self.proposal, plan_sha256=self.plan.digest, choice=choice)
+        body = VoteCast(
+            proposal=self.proposal, terms_sha256=self.plan.digest, choice=choice, reason=""
+        )
         return self.act(member, body)
 
     def approve(self, members=TRAINERS):

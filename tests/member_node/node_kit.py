@@ -21,22 +21,14 @@ from fedproto.authorisation import (
     seal_authorisation,
 )
 from fedproto.errors import FederationError, LocalFault
+from fedproto.events.governance import Choice, ProposalOpened
+from fedproto.events.models import BaseModel, BaseModelApproved
+from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
 from fedproto.governance.charter import Action
 from fedproto.ids import ZERO_DIGEST, sha256_hex
 from fedproto.layout import vector_digest
 from fedproto.party import Party, now_ms, seed_file, utc_now
-from fedproto.statements import (
-    BaseModelApproved,
-    Choice,
-    Excluded,
-    Head,
-    Outcome,
-    ProposalOpened,
-    RoundClosed,
-    RoundStarted,
-    RunApproved,
-    seal_event,
-)
+from fedproto.statements import Head, seal_event
 from fedproto.transport import SERVER_OPTIONS, Credentials, caller, to_status
 from fedproto.v1 import (
     artifacts_pb2_grpc,
@@ -276,11 +268,15 @@ class SmallCoordinator(
         self.act(
             pretrainer,
             BaseModelApproved(
-                name="base",
-                manifest_sha256=digest,
-                corpus_sha256=sha256_hex(b"corpus"),
-                licence="Apache-2.0",
-                parameters=1000,
+                model=BaseModel(
+                    name="base",
+                    manifest_sha256=digest,
+                    corpus_sha256=sha256_hex(b"corpus"),
+                    licence="Apache-2.0",
+                    parameters=1000,
+                ),
+                proposal="",
+                votes=(),
             ),
         )
         return digest
@@ -288,8 +284,8 @@ class SmallCoordinator(
     def propose(self, administrator, plan):
         body = ProposalOpened(
             action=Action.APPROVE_RUN,
-            plan=plan,
-            plan_sha256=plan.digest,
+            terms=plan,
+            terms_sha256=plan.digest,
             closes_at=now_ms() + 3_600_000,
         )
         return self.act(administrator, body)

@@ -20,9 +20,10 @@ from audit.replay import replay
 from fedproto import jcs
 from fedproto.authorisation import open_authorisation, seal_authorisation
 from fedproto.errors import FederationError, LocalFault
+from fedproto.events.rounds import Outcome
 from fedproto.ids import sha256_hex
 from fedproto.party import Party
-from fedproto.statements import Outcome, leaf_id, open_event
+from fedproto.statements import leaf_id, open_event
 from member_node import egress
 from member_node import policy as policies
 from member_node.agent import Agent

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from audit.state import Rejected, apply, open_next
 from fedproto.authorisation import recovery_threshold
 from fedproto.errors import FederationError
+from fedproto.events.governance import Choice
+from fedproto.events.rounds import Outcome, ParticipationSigned, RunApproved
 from fedproto.ids import sha256_hex
-from fedproto.statements import Choice, Outcome, ParticipationSigned, RunApproved, leaf_id
+from fedproto.statements import leaf_id
 from member_node.consent import authenticate, check, check_model, grounds_of
 from member_node.marks import Mark
 

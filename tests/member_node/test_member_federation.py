@@ -14,11 +14,13 @@ from audit.replay import replay
 from federation.coordinator import Coordinator
 from fedproto import jcs
 from fedproto.errors import LocalFault
+from fedproto.events.governance import ProposalOpened
+from fedproto.events.models import BaseModel, BaseModelApproved
 from fedproto.governance.charter import Action
 from fedproto.ids import sha256_hex
 from fedproto.layout import vector_digest
 from fedproto.party import Party, now_ms
-from fedproto.statements import BaseModelApproved, Head, ProposalOpened, Trace
+from fedproto.statements import Head, Trace
 from fedproto.v1.dispatch_pb2 import NodeReply, ReportRequest
 from member_node import egress
 from member_node import policy as policies
@@ -111,11 +113,15 @@ class Federation:
         self.act(
             "pfn",
             BaseModelApproved(
-                name="base",
-                manifest_sha256=base,
-                corpus_sha256=sha256_hex(b"corpus"),
-                licence="Apache-2.0",
-                parameters=1000,
+                model=BaseModel(
+                    name="base",
+                    manifest_sha256=base,
+                    corpus_sha256=sha256_hex(b"corpus"),
+                    licence="Apache-2.0",
+                    parameters=1000,
+                ),
+                proposal="",
+                votes=(),
             ),
         )
         return base
@@ -135,8 +141,8 @@ class Federation:
             "secretariat",
             ProposalOpened(
                 action=Action.APPROVE_RUN,
-                plan=self.plan,
-                plan_sha256=self.plan.digest,
+                terms=self.plan,
+                terms_sha256=self.plan.digest,
                 closes_at=now_ms() + 60_000,
             ),
         )

@@ -12,7 +12,9 @@ from audit.checkpoint import Checkpoint, TreeHead, sign
 from audit.mirror import Mirror
 from audit.note import Note, NoteSigner, parse
 from fedproto.errors import FederationError
-from fedproto.statements import Choice, Outcome, RunApproved, leaf_id
+from fedproto.events.governance import Choice
+from fedproto.events.rounds import Outcome, RunApproved
+from fedproto.statements import leaf_id
 from fedproto.v1 import ledger_pb2_grpc
 from fedproto.v1.ledger_pb2 import EntriesChunk, GetCheckpointResponse
 from member_node.consent import authenticate, check, grounds_of
@@ -149,9 +151,11 @@ def test_a_duplicated_ballot_counts_once(client, world):
 
 
 def world_vote(world):
-    from fedproto.statements import VoteCast
+    from fedproto.events.governance import VoteCast
 
-    return VoteCast(proposal=world.proposal, plan_sha256=world.plan.digest, choice=Choice.YES)
+    return VoteCast(
+        proposal=world.proposal, terms_sha256=world.plan.digest, choice=Choice.YES, reason=""
+    )
 
 
 def test_a_checkpoint_with_too_few_witnesses_is_not_believed(client, world, rogue):
@@ -177,14 +181,18 @@ def test_a_second_history_of_the_same_size_is_refused(client, world, rogue):
 
 
 def world_other(world):
-    from fedproto.statements import BaseModelApproved
+    from fedproto.events.models import BaseModel, BaseModelApproved
 
     return BaseModelApproved(
-        name="other",
-        manifest_sha256="a" * 64,
-        corpus_sha256="b" * 64,
-        licence="MIT",
-        parameters=1,
+        model=BaseModel(
+            name="other",
+            manifest_sha256="a" * 64,
+            corpus_sha256="b" * 64,
+            licence="MIT",
+            parameters=1,
+        ),
+        proposal="",
+        votes=(),
     )
 
 

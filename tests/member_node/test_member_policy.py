@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedproto.errors import FederationError
+from fedproto.events.models import LegalBasis
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
 from fedproto.ids import Digest, MemberId
-from fedproto.statements import LegalBasis
 from member_node import policy as policies
 from member_node.policy import DatasetTerms, Policy
 

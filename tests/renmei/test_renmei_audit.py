@@ -11,9 +11,10 @@ import pytest
 from audit.ledger import Ledger
 from audit.note import NoteSigner, NoteVerifier
 from audit.witness import Witness, request_body
+from fedproto.events.models import BaseModel, BaseModelApproved
 from fedproto.ids import Digest, sha256_hex
 from fedproto.party import Party, seed_file
-from fedproto.statements import BaseModelApproved, Head, Trace, seal_event
+from fedproto.statements import Head, Trace, seal_event
 from renmei.consortium import LOG_KEY, OPERATOR, WITNESS_KEY, found, witness_name
 
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "RENMEI_"))}
@@ -62,11 +63,15 @@ class Case:
 
     def _approve_model(self, party: Party, ledger: Ledger) -> None:
         body = BaseModelApproved(
-            name="renmei-tiny",
-            manifest_sha256=sha256_hex(b"m"),
-            corpus_sha256=sha256_hex(b"c"),
-            licence="Apache-2.0",
-            parameters=1,
+            model=BaseModel(
+                name="renmei-tiny",
+                manifest_sha256=sha256_hex(b"m"),
+                corpus_sha256=sha256_hex(b"c"),
+                licence="Apache-2.0",
+                parameters=1,
+            ),
+            proposal="",
+            votes=(),
         )
         event = party.event(
             body,

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedproto.errors import LocalFault
+from fedproto.events.governance import Choice, ProposalOpened
+from fedproto.events.rounds import RunApproved
 from fedproto.governance.charter import Charter, Clause, Role
 from fedproto.governance.plan import RunPlan
-from fedproto.governance.tally import Verdict, count, electorate, verdict
+from fedproto.governance.tally import Motion, Verdict, count, verdict
 from fedproto.ids import Digest, MemberId
-from fedproto.statements import Choice, ProposalOpened, RunApproved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def refuse(why: str, code: str = "RNM-GOV-0001") -> LocalFault:
 
 def clause_for(charter: Charter, proposal: ProposalOpened) -> Clause:
     """Return the clause that decides a proposal."""
-    return charter.actions[proposal.action.value]
+    return charter.clause(proposal.action)
 
 
 def check_roles(charter: Charter, member: MemberId, allowed: tuple[Role, ...], act: str) -> None:
@@ -64,22 +65,26 @@ def check_mandate(
     mandate: RunApproved,
     proposal: ProposalOpened,
     ballots: Mapping[MemberId, Ballot],
+    *,
+    voters: frozenset[MemberId] | None = None,
 ) -> None:
     """Recount a mandate from logged ballots; refuse it unless every word of it follows.
+
+    `voters` are those whose vote counts; by default all whom the clause lets vote.
 
     Raises:
         LocalFault: RNM-GOV-0002 the quorum is not reached; RNM-GOV-0001 anything else differs.
     """
     clause = clause_for(charter, proposal)
-    if mandate.plan_sha256 != proposal.plan_sha256:
+    if mandate.plan_sha256 != proposal.terms_sha256:
         raise refuse("the mandate's plan is not the one that was voted on")
     check_plan(charter, mandate.plan)
-    voters = electorate(charter, clause)
+    motion = Motion(clause=clause, voters=charter.eligible(clause) if voters is None else voters)
     answers = {member: ballot.choice for member, ballot in ballots.items()}
-    tally = count(answers, voters)
-    if verdict(tally, voters=voters, vote_quorum=clause.yes) is not Verdict.CARRIED:
+    tally = count(answers, motion.entitled)
+    if verdict(motion, answers) is not Verdict.CARRIED:
         raise refuse(
-            f"{len(tally.approvals)} of {clause.yes} votes needed under {proposal.action.value}",
+            f"{len(tally.approvals)} of {motion.needed} votes needed under {proposal.action.value}",
             "RNM-GOV-0002",
         )
     counted = tuple(sorted(ballots[member].leaf for member in tally.approvals))
@@ -96,3 +101,5 @@ def check_mandate(
         )
     if mandate.not_after - mandate.not_before > clause.expires_s * 1000:
         raise refuse(f"the mandate's term is longer than {clause.expires_s} s")
+    if mandate.not_before > proposal.closes_at + clause.expires_s * 1000:
+        raise refuse("the mandate's term starts long after its proposal closed")
