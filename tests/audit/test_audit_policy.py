@@ -17,7 +17,8 @@ from ledger_kit import (
 )
 
 from audit.note import Note, NoteSigner, SignatureLine, merge, parse
-from audit.policy import Witness, WitnessPolicy, policy_of
+from audit.policy import Witness, WitnessPolicy, policy_of, read_policy
+from audit.quorum import Group, Quorum
 from fedproto.errors import LocalFault
 
 POLICY = policy_of(charter_of())
@@ -94,32 +95,59 @@ def test_the_policy_reads_as_a_tlog_policy():
     rows = POLICY.text.splitlines()
     assert rows[0] == f"log {LOG_KEY.vkey}"
     assert rows[1:5] == [f"witness {m} {witness_of(m).vkey}" for m in TRAINERS]
-    assert rows[5:] == ["group members 3 honda nec softbank sony", "quorum members"]
+    assert rows[5:] == [
+        "group witness_quorum 3 honda nec softbank sony",
+        "quorum witness_quorum",
+    ]
+    assert WitnessPolicy.from_text(POLICY.text) == POLICY
+    assert read_policy(POLICY.text.encode()) == POLICY
+
+
+def policy_with(*witnesses):
+    names = tuple(witness.member for witness in witnesses)
+    return replace(POLICY, witnesses=witnesses, rule=Quorum(witnesses=names, top=names[0]))
 
 
 def test_a_policy_with_one_key_for_two_members_is_refused():
     shared = witness_of("nec").verifier
     with pytest.raises(ValueError, match="share one key"):
-        replace(POLICY, witnesses=(Witness("nec", shared), Witness("sony", shared)), quorum=1)
+        policy_with(Witness("nec", shared), Witness("sony", shared))
     alias = NoteSigner("w.sony/w1", seed("witness:nec"), cosigner=True).verifier
     with pytest.raises(ValueError, match="share one key"):
-        replace(POLICY, witnesses=(Witness("nec", shared), Witness("sony", alias)), quorum=1)
+        policy_with(Witness("nec", shared), Witness("sony", alias))
     log_as_witness = NoteSigner(ORIGIN, seed("log"), cosigner=True).verifier
     with pytest.raises(ValueError, match="share one key"):
-        replace(POLICY, witnesses=(Witness("nec", log_as_witness),), quorum=1)
+        policy_with(Witness("nec", log_as_witness))
 
 
 @pytest.mark.parametrize("quorum", [0, 5])
 def test_a_quorum_is_within_the_number_of_witnesses(quorum):
     with pytest.raises(ValueError, match="quorum"):
-        replace(POLICY, quorum=quorum)
+        Group(name="g", threshold=quorum, members=TRAINERS)
+
+
+def test_a_quorum_over_other_witnesses_makes_no_policy():
+    with pytest.raises(ValueError, match="other witnesses"):
+        replace(POLICY, rule=Quorum(witnesses=TRAINERS[:3], top=TRAINERS[0]))
+
+
+def test_a_member_may_cosign_with_ml_dsa():
+    pq = NoteSigner("witness.sony.example/w1", seed("pq"), cosigner=True, post_quantum=True)
+    kept = [w for w in POLICY.witnesses if w.member != "sony"]
+    policy = replace(POLICY, witnesses=(*kept, Witness("sony", pq.verifier)))
+    data = cosigned_note(LEAVES, TRAINERS[:2])
+    with pytest.raises(LocalFault):
+        policy.open(data)
+    data += pq.cosign(parse(data).text, 5).encode()
+    assert [item.member for item in policy.open(data).cosignatures] == [*TRAINERS[:2], "sony"]
+    assert WitnessPolicy.from_text(policy.text) == policy
 
 
 def test_keys_of_the_wrong_kind_make_no_policy():
     with pytest.raises(ValueError, match="note key"):
         replace(POLICY, origin="other")
     with pytest.raises(ValueError, match="cosignature key"):
-        replace(POLICY, witnesses=(Witness("nec", LOG_KEY.verifier),), quorum=1)
+        policy_with(Witness("nec", LOG_KEY.verifier))
     with pytest.raises(LocalFault):
         policy_of(replace(charter_of(), log_vkey="nonsense"))
     assert isinstance(policy_of(charter_of()), WitnessPolicy)
