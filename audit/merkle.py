@@ -118,8 +118,16 @@ def verify_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> None:
     """Raise RNM-LEDGER-0001 unless `leaf` is leaf `index` of the tree of `size` leaves."""
-    what = f"the inclusion proof of entry {index} was refused"
-    _check_hashes(what, leaf, root, *proof)
+    what = _inclusion_proof(index)
+    _check_hashes(what, root)
+    if root_from_inclusion(leaf, index, size, proof) != root:
+        raise unverified(what, "it leads to another root")
+
+
+def root_from_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
+    """Return the root to which a proof leads; raise RNM-LEDGER-0001 if it fits no such leaf."""
+    what = _inclusion_proof(index)
+    _check_hashes(what, leaf, *proof)
     if not 0 <= index < size:
         raise unverified(what, f"a tree of {size} leaves has no leaf {index}")
     position, last, computed = index, size - 1, leaf
@@ -134,8 +142,7 @@ def verify_inclusion(
         position, last = position >> 1, last >> 1
     if last != 0:
         raise unverified(what, "it has fewer hashes than the tree has levels")
-    if computed != root:
-        raise unverified(what, "it leads to another root")
+    return computed
 
 
 def verify_consistency(
@@ -193,6 +200,10 @@ def _skip_left_edge(position: int, last: int) -> tuple[int, int]:
 def _split(size: int) -> int:
     """Return the largest power of two below `size`."""
     return 1 << ((size - 1).bit_length() - 1)
+
+
+def _inclusion_proof(index: int) -> str:
+    return f"the inclusion proof of entry {index} was refused"
 
 
 def _check_hashes(what: str, *hashes: bytes) -> None:
