@@ -13,12 +13,14 @@ from ledger_kit import (
     charter_of,
     closed,
     dataset,
+    described_base,
     digest,
     full_story,
     started,
 )
 
-from audit.replay import replay, state_digest, summarise
+from audit.replay import replay
+from audit.summary import state_digest, summarise
 from audit.trie import Trie
 from fedproto.errors import LocalFault
 from fedproto.events.rounds import Excluded, Outcome
@@ -29,8 +31,9 @@ def test_a_sound_log_has_no_violation_and_gives_the_same_state():
     found = replay(story.leaves, genesis_sha256=charter_of().digest)
     assert found.violations == ()
     assert state_digest(found.state) == state_digest(story.state)
-    assert [signed.event.type for signed in found.events][:2] == [
+    assert [signed.event.type for signed in found.events][:9] == [
         "charter.adopted",
+        *["member.admitted"] * 7,
         "base_model.approved",
     ]
 
@@ -43,16 +46,16 @@ def test_each_violation_is_listed_by_index_and_the_rest_is_still_judged():
     good = [story.leaf(member, dataset(member)) for member in TRAINERS]
     found = replay([*story.leaves, forced, b"noise", strange, *good, good[0]])
     assert [(v.index, v.code) for v in found.violations] == [
-        (1, "RNM-GOV-0001"),
-        (2, "RNM-FORM-0001"),
-        (3, "RNM-SIG-0002"),
-        (8, "RNM-GOV-0003"),
+        (8, "RNM-GOV-0001"),
+        (9, "RNM-FORM-0001"),
+        (10, "RNM-SIG-0002"),
+        (15, "RNM-GOV-0003"),
     ]
     assert len(found.state.datasets) == 4
     assert found.state.base_models == {}
-    assert found.state.size == 9
-    assert found.events[1] is None
-    assert found.events[4] is not None
+    assert found.state.size == 16
+    assert found.events[8] is None
+    assert found.events[11] is not None
 
 
 def test_another_first_charter_than_the_pinned_is_refused():
@@ -86,7 +89,7 @@ def test_an_aborted_round_and_an_open_one_are_summarised():
     (run,) = summarise(story.state)
     assert run.run == RUN
     aborted, still_open = run.rounds
-    assert (aborted.outcome, aborted.included, aborted.closed) == (Outcome.ABORTED, (), 13)
+    assert (aborted.outcome, aborted.included, aborted.closed) == (Outcome.ABORTED, (), 20)
     assert (still_open.attempt, still_open.outcome, still_open.closed) == (2, None, None)
     assert run.model_out == digest("adapter:0")
 
@@ -101,7 +104,10 @@ def test_the_state_digest_tells_states_apart():
     seen.add(state_digest(story.state))
     other = Story()
     other.genesis()
-    other.act("pfn", replace(base_model(), manifest_sha256=digest("other")))
+    other.act(
+        "pfn",
+        replace(base_model(), model=replace(described_base(), manifest_sha256=digest("other"))),
+    )
     seen.add(state_digest(other.state))
     assert len(seen) == 4
 

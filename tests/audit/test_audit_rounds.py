@@ -71,13 +71,15 @@ def ballot(story, choice=Choice.YES, **changes):
 
 @pytest.mark.parametrize("actor", ["pfn", "coordinator", "secretariat", "meti"])
 def test_only_a_voter_votes(proposed, actor):
-    refused(proposed.try_act(actor, ballot(proposed)), RULE, "open to trainer")
+    refused(proposed.try_act(actor, ballot(proposed)), RULE, "has no vote")
 
 
 @pytest.mark.parametrize("second", list(Choice))
 def test_a_member_votes_once_and_does_not_change_its_mind(proposed, second):
     proposed.vote("nec", proposed.proposed)
-    refused(proposed.try_act("nec", ballot(proposed, second)), AGAIN, "has voted")
+    reason = digest("reason") if second is Choice.VETO else ""
+    again = ballot(proposed, second, reason=reason)
+    refused(proposed.try_act("nec", again), AGAIN, "has voted")
 
 
 def test_a_late_ballot_is_refused_and_one_in_the_last_millisecond_counts(proposed):
@@ -91,7 +93,7 @@ def test_a_ballot_for_no_proposal_is_refused(proposed):
 
 
 def test_a_ballot_is_bound_to_its_plan(proposed):
-    body = ballot(proposed, plan_sha256=digest("other plan"))
+    body = ballot(proposed, terms_sha256=digest("other plan"))
     refused(proposed.try_act("nec", body), RULE, "another plan")
 
 
@@ -107,7 +109,7 @@ def test_a_decided_proposal_takes_no_more_ballots(proposed):
     for member in TRAINERS[:3]:
         proposed.vote(member, proposed.proposed)
     proposed.mandate(proposed.proposed)
-    refused(proposed.try_act("sony", ballot(proposed)), RULE, "decided")
+    refused(proposed.try_act("sony", ballot(proposed)), AGAIN, "decided")
 
 
 # --- mandates
@@ -159,7 +161,7 @@ def test_every_word_of_a_mandate_is_checked(proposed):
 def test_a_proposal_has_one_mandate_and_a_run_id_is_used_once(approved):
     first = approved.state.mandate(RUN).body.proposal
     again = mandate(approved.state, first, "cd" * 16)
-    refused(approved.try_act("coordinator", again), AGAIN, "proposal has a mandate")
+    refused(approved.try_act("coordinator", again), AGAIN, "was decided by entry")
     second = approved.proposal()
     for member in TRAINERS:
         approved.vote(member, second)
@@ -232,8 +234,8 @@ def test_a_receipt_is_of_an_invited_member_for_a_started_attempt(approved):
     approved.start(1)
     refused(approved.try_act("nec", receipt("nec", 1, 2)), RULE, "not started")
     refused(approved.try_act("nec", receipt("nec", 2)), RULE, "not started")
-    refused(approved.try_act("nec", receipt("nec", 1, run="cd" * 16)), RULE, "not started")
-    refused(approved.try_act("coordinator", receipt("nec", 1)), RULE, "open to trainer")
+    refused(approved.try_act("nec", receipt("nec", 1, run="cd" * 16)), RULE, "no mandate")
+    refused(approved.try_act("coordinator", receipt("nec", 1)), RULE, "not invited")
 
 
 def test_a_member_that_said_no_gives_no_receipt(proposed):

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from ledger_kit import (
-    GENESIS_SIGNERS,
-    LOG_KEY,
     RUN,
     T0,
     TRAINERS,
@@ -19,28 +17,24 @@ from ledger_kit import (
     charter_of,
     closed,
     dataset,
+    described_base,
     digest,
     full_story,
     key_of,
-    mandate,
-    member_of,
     plan_of,
     proposal,
     receipt,
-    seed,
     started,
     witness_of,
 )
 
-from audit.note import NoteSigner
-from audit.replay import state_digest
-from audit.state import EMPTY, Rejected, State, apply, open_next
+from audit.state import EMPTY, RULES, Rejected, State, apply, open_next
+from audit.summary import state_digest
 from fedproto.errors import LocalFault
-from fedproto.events.governance import CharterAdopted, Choice, VoteCast
+from fedproto.events.governance import Choice, VoteCast
 from fedproto.events.rounds import Excluded, Outcome
-from fedproto.governance.charter import Role
 from fedproto.ids import KeyId, MemberId
-from fedproto.statements import Actor, Head, SignedEvent, leaf_id
+from fedproto.statements import BODIES, Actor, Head, leaf_id
 
 RULE, QUORUM, AGAIN = "RNM-GOV-0001", "RNM-GOV-0002", "RNM-GOV-0003"
 
@@ -49,10 +43,6 @@ def refused(result, code, words):
     assert isinstance(result, Rejected), "it was admitted"
     assert result.code == code
     assert words in result.why
-
-
-def adopted(charter):
-    return CharterAdopted(sha256=charter.digest, charter=charter)
 
 
 @pytest.fixture
@@ -87,12 +77,16 @@ def ballot(story, choice=Choice.YES, **changes):
 # --- the whole way
 
 
+def test_every_event_type_has_a_rule():
+    assert RULES.keys() == set(BODIES.values())
+
+
 def test_an_honest_consortium_is_admitted_from_charter_to_last_round():
     state = full_story(rounds=3).state
     assert state.charter == charter_of()
     run = state.mandate(RUN)
     assert run.body.members == TRAINERS
-    assert state.leaves[run.leaf] == run.index == 11
+    assert state.leaves[run.leaf] == run.index == 18
     assert [attempt.aggregated for attempt in state.rounds(RUN)] == [True] * 3
     assert state.model_out(RUN) == digest("adapter:3")
     assert state.base_model(digest("base")).member == "pfn"
@@ -210,151 +204,6 @@ def test_any_head_of_this_history_is_admitted(proposed):
         assert isinstance(proposed.try_act("nec", ballot(proposed), head=head), State)
 
 
-# --- charter
-
-
-def try_genesis(charter, signers=GENESIS_SIGNERS, /, **changes):
-    return Story().try_act("coordinator", adopted(charter), signers=signers, **changes)
-
-
-def test_nothing_comes_before_a_charter():
-    story = Story()
-    with pytest.raises(LocalFault) as caught:
-        story.try_act("pfn", base_model())
-    assert caught.value.code == "RNM-SIG-0002"
-    forced = SignedEvent(event=story.event("pfn", base_model()), signers=())
-    refused(apply(EMPTY, digest("leaf"), forced), RULE, "no charter is in force")
-
-
-@pytest.mark.parametrize("absent", TRAINERS)
-def test_a_first_charter_needs_every_voter(absent):
-    signers = tuple(name for name in GENESIS_SIGNERS if name != absent)
-    refused(try_genesis(charter_of(), signers), QUORUM, absent)
-
-
-def test_a_first_charter_needs_the_operator():
-    story = Story()
-    result = story.try_act("nec", adopted(charter_of()), signers=TRAINERS)
-    refused(result, QUORUM, "coordinator")
-
-
-def test_a_first_charter_is_version_one_without_predecessor():
-    refused(try_genesis(replace(charter_of(), version=2)), RULE, "version 1")
-    refused(try_genesis(replace(charter_of(), prev_sha256=digest("x"))), RULE, "version 1")
-
-
-def test_a_first_charter_cites_itself():
-    refused(try_genesis(charter_of(), charter=digest("x")), RULE, "cites charter")
-
-
-def test_a_charter_whose_witnesses_share_a_key_is_refused():
-    alias = NoteSigner("alias/w1", seed("witness:nec"), cosigner=True).vkey
-    members = tuple(
-        replace(m, witness=alias) if m.id == "sony" else m for m in charter_of().members
-    )
-    refused(try_genesis(replace(charter_of(), members=members)), RULE, "share one key")
-
-
-def test_a_charter_whose_log_key_is_not_of_its_origin_is_refused():
-    other = NoteSigner("elsewhere", seed("log")).vkey
-    refused(try_genesis(replace(charter_of(), log_vkey=other)), RULE, "origin")
-    refused(try_genesis(replace(charter_of(), log_vkey="x")), RULE, "witness policy")
-
-
-def test_a_charter_without_an_operator_is_refused():
-    members = tuple(m for m in charter_of().members if m.id != "coordinator")
-    body = adopted(replace(charter_of(), members=members))
-    refused(Story().try_act("nec", body, signers=TRAINERS), RULE, "no operator")
-
-
-def amended(**changes):
-    old = charter_of()
-    return replace(old, version=2, prev_sha256=old.digest, **changes)
-
-
-def with_toyota():
-    joined = member_of("toyota", Role.TRAINER, Role.WITNESS)
-    return amended(members=tuple(sorted((*charter_of().members, joined), key=lambda m: m.id)))
-
-
-def amend(story, charter, signers, actor="nec"):
-    return story.try_act(actor, adopted(charter), signers=signers)
-
-
-def test_an_amendment_with_both_thresholds_comes_into_force(founded):
-    charter = with_toyota()
-    result = amend(founded, charter, ("nec", "softbank", "sony", "toyota"))
-    assert isinstance(result, State), result
-    assert result.charter == charter
-    assert [act.body.charter.version for act in result.charters] == [1, 2]
-    assert result.charter_at(founded.state.size).version == 1
-
-
-@pytest.mark.parametrize(
-    "signers", [("nec",), ("nec", "sony"), ("nec", "coordinator", "meti", "pfn")]
-)
-def test_an_amendment_below_the_old_threshold_is_refused(founded, signers):
-    refused(amend(founded, amended(witness_quorum=2), signers), QUORUM, "old charter")
-
-
-def test_an_amendment_is_not_carried_by_those_it_lets_in(founded):
-    signers = ("nec", "sony", "toyota")
-    refused(amend(founded, with_toyota(), signers), QUORUM, "2 of 3 voters of the old charter")
-
-
-def test_an_amendment_needs_the_threshold_of_the_new_charter_too(founded):
-    clause = replace(charter_of().actions["run.approve"], yes=4)
-    charter = amended(actions={"run.approve": clause})
-    refused(amend(founded, charter, ("nec", "softbank", "sony")), QUORUM, "new charter")
-    assert isinstance(amend(founded, charter, TRAINERS), State)
-
-
-def test_nobody_is_admitted_without_a_word_of_its_own(founded):
-    refused(amend(founded, with_toyota(), TRAINERS), QUORUM, "toyota")
-
-
-def test_two_keys_of_one_member_are_one_signature(founded):
-    first = founded.state.charter
-    extra = member_of("nec", Role.TRAINER, Role.WITNESS, key="nec:second").keys[0]
-    members = tuple(
-        replace(m, keys=(*m.keys, extra)) if m.id == "nec" else m for m in first.members
-    )
-    founded.act("nec", adopted(amended(members=members)), signers=TRAINERS)
-    third = replace(founded.state.charter, version=3, prev_sha256=founded.state.charter.digest)
-    result = amend(founded, third, ("nec", "nec:second", "sony"))
-    refused(result, QUORUM, "2 of 3")
-
-
-def test_an_amendment_follows_the_charter_in_force(founded):
-    for charter in (
-        replace(amended(), version=3),
-        replace(amended(), prev_sha256=digest("x")),
-        charter_of(),
-    ):
-        refused(amend(founded, charter, TRAINERS), RULE, "amendment of version 1")
-
-
-def test_an_amendment_changes_neither_log_nor_consortium(founded):
-    refused(amend(founded, amended(consortium="other"), TRAINERS), RULE, "keeps the consortium")
-    key = NoteSigner(LOG_KEY.name, seed("other log")).vkey
-    refused(amend(founded, amended(log_vkey=key), TRAINERS), RULE, "keeps the log key")
-
-
-def test_an_amendment_ends_open_proposals(proposed):
-    for member in TRAINERS[:3]:
-        proposed.vote(member, proposed.proposed)
-    proposed.act("nec", adopted(amended(witness_quorum=2)), signers=TRAINERS)
-    refused(proposed.try_act("sony", ballot(proposed)), RULE, "lapsed")
-    body = mandate(proposed.state, proposed.proposed)
-    refused(proposed.try_act("coordinator", body), RULE, "lapsed")
-
-
-def test_a_mandate_with_an_expelled_member_starts_no_round(approved):
-    members = tuple(m for m in charter_of().members if m.id != "sony")
-    approved.act("nec", adopted(amended(members=members)), signers=TRAINERS[:3])
-    refused(approved.try_act("coordinator", started(approved.state, 1)), RULE, "not trainers")
-
-
 # --- base weights, datasets, proposals
 
 
@@ -417,8 +266,8 @@ def test_a_proposal_that_is_closed_from_the_start_is_refused(founded):
         lambda: closed(EMPTY, 1, transcript_sha256=""),
         lambda: replace(dataset("nec"), purpose="line\nbreak"),
         lambda: replace(dataset("nec"), size_bucket=64),
-        lambda: replace(base_model(), licence="x" * 129),
-        lambda: replace(base_model(), parameters=0),
+        lambda: replace(described_base(), licence="x" * 129),
+        lambda: replace(described_base(), parameters=0),
     ],
 )
 def test_what_is_no_digest_number_or_short_code_has_no_place_in_the_ledger(make):
@@ -432,7 +281,8 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {kit!r})
 from ledger_kit import full_story
-from audit.replay import replay, state_digest
+from audit.replay import replay
+from audit.summary import state_digest
 leaves = [bytes.fromhex(line) for line in sys.stdin]
 print(state_digest(replay(leaves).state))
 """
