@@ -1,20 +1,21 @@
-"""The clerk: writes the mandate as soon as the ballots in the ledger carry a proposal.
+"""The clerk: writes down what follows from the ledger, and moves the log's own clock.
 
-Decides nothing of its own: the count is the charter's, and every node counts again. It waits until all
-members of the plan have answered, or voting has closed, so that no willing member is left out.
+Decides nothing: `federation.decisions` says what is due, the ledger judges it as anybody's act, and
+every node counts again. A shell module.
 """
 
 import os
 import threading
 
-from audit import decision
-from audit.records import Proposal, State
+from federation import decisions
 from federation.register import Register
-from fedproto.events.governance import Choice
-from fedproto.events.rounds import RunApproved
-from fedproto.governance import rules
-from fedproto.governance.tally import Verdict
+from fedproto.errors import FederationError
 from fedproto.ids import RunId
+from fedproto.statements import Body
+
+# Between two looks a few acts may follow from each other (an anchor, then what it releases).
+_MOST_ACTS = 64
+_JUDGED = ("RNM-GOV-",)
 
 
 class Clerk:
@@ -25,43 +26,27 @@ class Clerk:
         self._reviewing = threading.Lock()
 
     def review(self, now_ms: int) -> None:
-        """Write a mandate for each proposal that is carried and ripe."""
+        """Write the acts that are due, one after the other; each changes what follows."""
         with self._reviewing:
-            state = self._register.ledger.state
-            for proposal in state.proposals.values():
-                if proposal.opened.charter != state.charter.digest:
-                    # Lapsed: nobody voted on it under the charter in force.
-                    continue
-                mandate = _mandate(state, proposal, now_ms)
-                if mandate is not None:
-                    self._register.act(mandate)
+            for _ in range(_MOST_ACTS):
+                if not self._write_next(now_ms):
+                    return
 
+    def _write_next(self, now_ms: int) -> bool:
+        ledger = self._register.ledger
+        state = ledger.state
+        anchor = decisions.anchor_due(state, ledger.checkpoint(), now_ms // 1000)
+        if anchor is not None and self._write(anchor):
+            return True
+        run = RunId(os.urandom(16).hex())
+        return any(self._write(act) for act in decisions.due(state, run, now_ms))
 
-def _mandate(state: State, proposal: Proposal, now_ms: int) -> RunApproved | None:
-    opened = proposal.opened.body
-    plan = opened.plan
-    if proposal.decided is not None or plan is None:
-        return None
-    ballots = proposal.ballots
-    if not (set(plan.members) <= ballots.keys() or now_ms > opened.closes_at):
-        return None
-    if decision.stands(state, proposal) is not Verdict.CARRIED:
-        return None
-    willing = tuple(m for m in plan.members if m in ballots and ballots[m].choice is Choice.YES)
-    if len(willing) < plan.min_members or not _is_ripe(state, proposal):
-        return None
-    return RunApproved(
-        run=RunId(os.urandom(16).hex()),
-        proposal=proposal.opened.leaf,
-        votes=decision.approvals(proposal),
-        members=willing,
-        plan=plan,
-        plan_sha256=opened.terms_sha256,
-        not_before=now_ms,
-        not_after=now_ms + rules.clause_for(state.charter, opened).expires_s * 1000,
-    )
-
-
-def _is_ripe(state: State, proposal: Proposal) -> bool:
-    due = decision.ripens_at(state, proposal)
-    return due is not None and state.clock_s >= due
+    def _write(self, act: Body) -> bool:
+        """Append an act; False if the ledger refuses it, for then it is not due after all."""
+        try:
+            self._register.act(act)
+        except FederationError as error:
+            if not error.code.startswith(_JUDGED):
+                raise
+            return False
+        return True

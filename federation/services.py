@@ -4,6 +4,7 @@ Decides which method takes which act; whether an act is admitted is decided by t
 by `roles`. A shell module.
 """
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from federation.register import Register
 from federation.roles import caller_of
 from federation.runs import Runs
 from fedproto.errors import LocalFault
+from fedproto.events.governance import ActRefused
 from fedproto.party import now_ms
+from fedproto.statements import Event, leaf_id
 from fedproto.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -33,6 +36,10 @@ _ENTRIES_BYTES = 1 << 20
 _PAGE = 256
 # A caller that waits holds a thread; it may ask again.
 _LONGEST_WAIT_MS = 60_000
+
+
+_RECORDED = ("RNM-GOV-0001", "RNM-GOV-0002", "RNM-GOV-0004", "RNM-GOV-0005")
+_LOG = logging.getLogger(__name__)
 
 
 class GovernanceService(governance_pb2_grpc.GovernanceServicer):
@@ -53,10 +60,35 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
                 why=f"this method takes {kind or 'all'} acts of {caller_of(context)} alone",
                 mend="send each act yourself, by its own method",
             )
-        appended = self._register.admit(request.envelope)
+        try:
+            appended = self._register.admit(request.envelope)
+        except LocalFault as fault:
+            self._record_refusal(event, request.envelope, fault)
+            raise
         return governance_pb2.ActResponse(
             index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash)
         )
+
+    def _record_refusal(self, event: Event, envelope: bytes, fault: LocalFault) -> None:
+        """Put into the ledger what a member signed and the charter refused, once for each act.
+
+        A retry of what is there is no refusal. Nobody fills the ledger by this: a stranger's act is
+        refused before it comes here, and a member's costs it a signature that names it.
+        """
+        if fault.code not in _RECORDED:
+            return
+        try:
+            self._register.act(
+                ActRefused(
+                    member=event.actor.member,
+                    kind=event.type,
+                    sha256=leaf_id(envelope),
+                    code=fault.code,
+                )
+            )
+        except LocalFault as unrecorded:
+            # Recorded before, or not founded yet; the caller hears the first reason either way.
+            _LOG.info("a refusal was not recorded: %s %s", unrecorded.code, unrecorded.why)
 
     def ApproveBaseModel(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take base_model.approved."""

@@ -42,6 +42,7 @@ class Grounds:
     proposal: Proposal
     attempts: tuple[Round, ...]
     base_approved: bool
+    stopped_by: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ def grounds_of(state: State, run: RunId) -> Grounds | None:
     if found is None or proposal is None:
         return None
     base = found.mandate.body.plan.base_manifest_sha256
+    stop = state.stopped(run)
     return Grounds(
         charter=state.charter,
         voted_under=state.charter_at(found.mandate.index),
@@ -81,6 +83,7 @@ def grounds_of(state: State, run: RunId) -> Grounds | None:
         proposal=proposal,
         attempts=found.rounds,
         base_approved=state.base_model(base) is not None,
+        stopped_by=stop.index if stop else None,
     )
 
 
@@ -115,7 +118,7 @@ def check(
     """Return the consent, or refuse: to be called before data is touched.
 
     Raises:
-        LocalFault: RNM-CONSENT-0001 no mandate covers it; -0002 its term is over; -0003 it was
+        LocalFault: RNM-GOV-0004 work is stopped; RNM-CONSENT-0001 no mandate covers it; -0002 its term is over; -0003 it was
             answered before; -0004 the member's policy; -0005 it does not follow from the mandate;
             -0006 another model; RNM-STATE-0001 this node's marks are older than its own receipts.
     """
@@ -123,6 +126,7 @@ def check(
     if grounds is None:
         raise _uncovered(round_.run, "the verified ledger has no mandate for this run")
     mandate = grounds.mandate.body
+    check_running(round_.run, grounds.stopped_by)
     _check_mandate(round_, grounds, site.me)
     _check_term(round_, mandate, now_ms)
     _check_parameters(round_, grounds)
@@ -132,6 +136,17 @@ def check(
     _check_mark(round_.run, mark, grounds.attempts, site)
     check_plan(site.policy, mandate.plan)
     return Consent(authorisation=authorisation, mandate=mandate, mark=mark)
+
+
+def check_running(run: RunId, stopped_by: int | None) -> None:
+    """Refuse to go on while an emergency stop is in the verified ledger (RNM-GOV-0004)."""
+    if stopped_by is not None:
+        raise _refusal(
+            "RNM-GOV-0004",
+            f"entry {stopped_by} of the ledger stopped work",
+            "nothing at this node: work goes on once the members have voted to resume",
+            run,
+        )
 
 
 def check_model(consent: Consent, found: Found) -> None:

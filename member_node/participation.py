@@ -161,6 +161,9 @@ class Participation:
 
     def _sign_receipt(self, consent: Consent, dataset: Digest, upload: Upload) -> bytes:
         content = consent.content
+        # The last moment at which a stop keeps this sum from being opened.
+        stop = self.ledger.sync().stopped(content.run)
+        consents.check_running(content.run, stop.index if stop else None)
         return self.acts.sign_participation(
             ParticipationSigned(
                 run=content.run,

@@ -100,6 +100,10 @@ class RunDriver:
         """Whether an administrator stopped the run."""
         return (self.directory / f"{self.run}.halted").exists()
 
+    def _must_stop(self) -> bool:
+        """Whether the coordinator stops, or a member stopped the run by an entry of the ledger."""
+        return self.stopping.is_set() or self.register.ledger.state.stopped(self.run) is not None
+
     def _end(self, code: str) -> None:
         write_atomic(self.directory / f"{self.run}.ended", code.encode())
 
@@ -204,7 +208,7 @@ class RunDriver:
             phase_timeout_s=plan.phase_timeout_s,
             lobby=lobby,
             journal=self.journal,
-            stopping=self.stopping.is_set,
+            stopping=self._must_stop,
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
