@@ -146,4 +146,8 @@ def check_ripe(state: State, proposal: Proposal) -> None:
 def decided(state: State, proposal: Proposal) -> State:
     """Return the state in which the entry that comes next has decided a proposal."""
     done = replace(proposal, decided=state.size)
-    return replace(state, proposals=state.proposals.with_item(proposal.opened.leaf, done))
+    return replace(
+        state,
+        proposals=state.proposals.with_item(proposal.opened.leaf, done),
+        waiting=tuple(leaf for leaf in state.waiting if leaf != proposal.opened.leaf),
+    )

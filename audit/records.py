@@ -4,7 +4,7 @@ Decides nothing: `audit.state` does. Holds what readers need to answer "who, whe
 mandate" with entry indices and leaf hashes. Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -157,7 +157,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Everything that follows from the entries so far, including their tree."""
+    """Everything that follows from the entries so far, including their tree.
+
+    `waiting` names the proposals that are not decided and have not lapsed, oldest first.
+    """
 
     frontier: merkle.Frontier = ()
     roots: Trie[Digest] = field(default_factory=Trie)
@@ -171,6 +174,7 @@ class State:
     base_models: Trie[Logged[BaseModelApproved]] = field(default_factory=Trie)
     datasets: Trie[Dataset] = field(default_factory=Trie)
     proposals: Trie[Proposal] = field(default_factory=Trie)
+    waiting: tuple[Digest, ...] = ()
     runs: Trie[Run] = field(default_factory=Trie)
     evaluations: Trie[tuple[Logged[EvaluationAttested], ...]] = field(default_factory=Trie)
     releases: Trie[Release] = field(default_factory=Trie)
@@ -279,6 +283,10 @@ class State:
     def proposal(self, leaf: Digest) -> Proposal | None:
         """Return a proposal by its leaf hash."""
         return self.proposals.get(leaf)
+
+    def open_proposals(self) -> Iterator[Proposal]:
+        """Yield the proposals that are not decided and have not lapsed, oldest first."""
+        return (self.proposals[leaf] for leaf in self.waiting)
 
     def ballots(self, proposal: Digest) -> dict[MemberId, Ballot]:
         """Return the ballots on a proposal, by member."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from audit import decision
-from audit.checkpoint import open_checkpoint
-from audit.note import Note
+from audit.checkpoint import open_checkpoint, read_text
+from audit.note import Note, parse
 from audit.policy import policy_of
 from audit.records import Proposal, State
 from fedproto.events.governance import (
@@ -53,13 +53,7 @@ def due(state: State, run: RunId, now_ms: int) -> Iterator[Body]:
     """
     if not state.charters or not state.founded:
         return
-    waiting = [
-        proposal
-        for proposal in state.proposals.values()
-        # Lapsed under another charter: nobody voted on it under the one in force.
-        if proposal.decided is None and proposal.opened.charter == state.charters[-1].body.sha256
-    ]
-    for proposal in sorted(waiting, key=lambda proposal: proposal.opened.index):
+    for proposal in state.open_proposals():
         act = _next(state, proposal, run, now_ms)
         if act is not None:
             yield act
@@ -182,30 +176,24 @@ def anchor_due(state: State, note: bytes | None, now_s: int) -> AnchorMade | Non
     """
     if note is None or not state.charters or not state.founded:
         return None
-    anchor = _anchor(state, note)
+    size = read_text(parse(note).text).head.size
     covered = state.anchors[-1].size if state.anchors else 0
     # What the last anchor did not cover, besides that anchor's own entry.
-    news = anchor.size - covered - (1 if state.anchors else 0)
-    if anchor.size <= covered:
+    news = size - covered - (1 if state.anchors else 0)
+    hourly = news > 0 and now_s - state.clock_s >= ANCHOR_EVERY_S
+    if size <= covered or not (
+        hourly or any(_needs_clock(state, p, size, now_s) for p in state.open_proposals())
+    ):
         return None
-    if news > 0 and now_s - state.clock_s >= ANCHOR_EVERY_S:
-        return anchor
-    return (
-        anchor if any(_needs_clock(state, p, anchor.size, now_s) for p in _locked(state)) else None
-    )
-
-
-def _locked(state: State) -> Iterator[Proposal]:
-    for proposal in state.proposals.values():
-        fresh = proposal.opened.charter == state.charters[-1].body.sha256
-        if fresh and proposal.decided is None and proposal.carried is not None:
-            yield proposal
+    return _anchor(state, note)
 
 
 def _needs_clock(state: State, proposal: Proposal, size: int, now_s: int) -> bool:
+    if proposal.carried is None:
+        return False
     ripe = decision.ripens_at(state, proposal)
     if ripe is None:
-        return proposal.carried is not None and size > proposal.carried
+        return size > proposal.carried
     return bool(ripe) and state.clock_s < ripe <= now_s
 
 

@@ -49,8 +49,8 @@ class Decision:
 def waiting(state: State, me: MemberId, now_ms: int) -> tuple[OpenProposal, ...]:
     """Return the proposals that this member may vote on and has not."""
     return tuple(
-        OpenProposal(leaf=Digest(leaf), proposal=proposal.opened.body)
-        for leaf, proposal in state.proposals.items()
+        OpenProposal(leaf=proposal.opened.leaf, proposal=proposal.opened.body)
+        for proposal in state.open_proposals()
         if _is_waiting(state, proposal, me, now_ms)
     )
 
@@ -85,10 +85,7 @@ def vote(waiting: OpenProposal, choice: Choice) -> VoteCast:
 def _is_waiting(state: State, proposal: Proposal, me: MemberId, now_ms: int) -> bool:
     opened = proposal.opened
     return (
-        proposal.decided is None
-        # A charter change ends what was open: nobody voted under the new rules.
-        and opened.charter == state.charter.digest
-        and now_ms < opened.body.closes_at
+        now_ms < opened.body.closes_at
         and me in entitled(state, opened.body)
         and all(vote.member != me for vote in proposal.votes)
     )

@@ -43,7 +43,8 @@ def adopt_charter(state: State, act: Logged[CharterAdopted]) -> State:
     if proposal.opened.body.terms != CharterTerms(charter=charter):
         raise refuse("the charter is not the one that was voted on")
     check_succession(state.charter, charter)
-    return replace(decision.decided(state, proposal), charters=(*state.charters, act))
+    # What else was open has lapsed: nobody voted on it under the new rules.
+    return replace(decision.decided(state, proposal), charters=(*state.charters, act), waiting=())
 
 
 def check_fit(charter: Charter) -> None:

@@ -45,7 +45,11 @@ def open_proposal(state: State, act: Logged[ProposalOpened]) -> State:
             f"the proposal closes before it opens, or more than {clause.expires_s} s later"
         )
     _check_terms(state, body.terms)
-    return replace(state, proposals=state.proposals.with_item(act.leaf, Proposal(opened=act)))
+    return replace(
+        state,
+        proposals=state.proposals.with_item(act.leaf, Proposal(opened=act)),
+        waiting=(*state.waiting, act.leaf),
+    )
 
 
 def _check_terms(state: State, terms: Terms) -> None:
