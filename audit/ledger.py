@@ -45,10 +45,9 @@ class CharterJudge:
 
     def admit(self, state: State, job: Job) -> tuple[State, Columns]:
         """Apply an act; its signatures were verified before it was queued."""
-        signed = job.signed
-        # The charter may have changed while the act waited, and with it who may sign.
-        if signed is None or job.charter != _in_force(state):
-            signed = open_next(state, job.leaf)
+        # A signature stays one whatever was logged while the act waited; whether its key is still in
+        # force is for `apply` to say.
+        signed = job.signed or open_next(state, job.leaf)
         result = apply(state, job.leaf_hash, signed)
         if isinstance(result, Rejected):
             raise refuse(result.why, result.code)
@@ -180,8 +179,14 @@ class Ledger:
         """Why the published files lag behind, if they do; entries are durable all the same."""
         return self._publisher.fault
 
-    def append(self, leaf: bytes) -> Appended:
+    def read(self, leaf: bytes) -> SignedEvent:
+        """Verify an act by the keys in force; raise RNM-SIG-*, RNM-FORM-*."""
+        return open_next(self.state, leaf)
+
+    def append(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
         """Admit an act and wait until it is durable; the same leaf again has the same index.
+
+        `signed` is what `read` made of this very leaf, where the caller has read it already.
 
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
@@ -190,10 +195,9 @@ class Ledger:
         known = state.leaves.get(digest)
         if known is not None:
             return Appended(known, digest, state.size)
-        signed: SignedEvent | None = None
-        if len(leaf) <= tiles.MAX_ENTRY:
+        if signed is None and len(leaf) <= tiles.MAX_ENTRY:
             signed = open_next(state, leaf)
-        job = Job(leaf=leaf, leaf_hash=digest, signed=signed, charter=_in_force(state))
+        job = Job(leaf=leaf, leaf_hash=digest, signed=signed)
         return self._sequencer.append(job)
 
     def entries(self, start: int, end: int) -> list[bytes]:
@@ -351,10 +355,6 @@ def _load(store: Store, head: Head, log_key: NoteSigner) -> tuple[tiles.RightEdg
                 "the ledger was refused", f"entry {index} does not follow: {fault.code} {fault.why}"
             ) from None
     return edge, state
-
-
-def _in_force(state: State) -> Digest | None:
-    return state.charters[-1].body.sha256 if state.charters else None
 
 
 def _columns(event: Event) -> Columns:

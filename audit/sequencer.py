@@ -51,12 +51,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """An entry that waits; `signed` was verified by the caller's thread under `charter`."""
+    """An entry that waits; `signed` is what the caller's thread verified of it."""
 
     leaf: bytes
     leaf_hash: Digest
     signed: SignedEvent | None = None
-    charter: Digest | None = None
     done: "Future[Appended]" = field(default_factory=Future, repr=False)
 
 

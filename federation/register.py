@@ -11,7 +11,7 @@ from audit.ledger import Appended, Ledger
 from fedproto import telemetry
 from fedproto.errors import LocalFault
 from fedproto.party import Party
-from fedproto.statements import Body, Head, seal_event
+from fedproto.statements import Body, Head, SignedEvent, seal_event
 
 
 class Register:
@@ -23,9 +23,9 @@ class Register:
         self._grown = threading.Condition()
         self._closed = False
 
-    def admit(self, leaf: bytes) -> Appended:
-        """Append an act of any party; raise why it is refused."""
-        appended = self.ledger.append(leaf)
+    def admit(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
+        """Append an act of any party; raise why it is refused. `signed` as `Ledger.append`."""
+        appended = self.ledger.append(leaf, signed)
         self.ring()
         return appended
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audit.state import open_next
 from federation.artifacts import CHUNK, ArtifactStore
 from federation.clerk import Clerk
 from federation.register import Register
@@ -52,7 +51,8 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def _admit(
         self, request: governance_pb2.ActRequest, context: Any, kind: str
     ) -> governance_pb2.ActResponse:
-        event = open_next(self._register.ledger.state, request.envelope).event
+        signed = self._register.ledger.read(request.envelope)
+        event = signed.event
         if kind not in {event.type, ""} or event.actor.member != caller_of(context):
             raise LocalFault(
                 "RNM-AUTH-0001",
@@ -61,7 +61,7 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
                 mend="send each act yourself, by its own method",
             )
         try:
-            appended = self._register.admit(request.envelope)
+            appended = self._register.admit(request.envelope, signed)
         except LocalFault as fault:
             self._record_refusal(event, request.envelope, fault)
             raise
@@ -115,7 +115,9 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take any other act of the caller's own; the charter says who may."""
         response = self._admit(request, context, "")
-        self._clerk.review(now_ms())
+        # What an act makes due besides a ballot can wait for the coordinator's next tick.
+        if self._register.ledger.state.waiting:
+            self._clerk.review(now_ms())
         return response
 
 

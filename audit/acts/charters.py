@@ -196,10 +196,7 @@ def _rotate(state: State, act: Logged[KeyChanged], old: Key) -> State:
 def _end_key(state: State, key_id: KeyId, key: Key) -> State:
     """End a key from this entry on; what it signed before stays valid."""
     seat = state.seats[key.member]
-    if key.use is KeyUse.ACT:
-        seat = replace(seat, acting=None)
-    else:
-        seat = replace(seat, recovery=None)
+    seat = replace(seat, acting=None) if key.use is KeyUse.ACT else replace(seat, recovery=None)
     ended = state.keys.with_item(key_id, replace(key, until=state.size))
     return _with_seat(replace(state, keys=ended), key.member, seat)
 

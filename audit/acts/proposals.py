@@ -60,11 +60,14 @@ def _check_terms(state: State, terms: Terms) -> None:
         case CharterTerms():
             check_fit(terms.charter)
             check_succession(state.charter, terms.charter)
-        case BaseModel():
-            if terms.manifest_sha256 in state.base_models:
-                raise refuse(
-                    f"base weights {terms.manifest_sha256[:16]} are approved already", AGAIN
-                )
+        case StandingTerms() | KeyTerms() | ResumeTerms():
+            _check_member_terms(state, terms)
+        case BaseModel() | ReleaseTerms() | RevocationTerms():
+            _check_model_terms(state, terms)
+
+
+def _check_member_terms(state: State, terms: StandingTerms | KeyTerms | ResumeTerms) -> None:
+    match terms:
         case StandingTerms():
             if state.standing(terms.member) in {None, terms.standing}:
                 raise refuse(f"{terms.member} has no seat, or is {terms.standing.value} already")
@@ -72,6 +75,16 @@ def _check_terms(state: State, terms: Terms) -> None:
             key = state.key(terms.key)
             if key is None or key.member != terms.member:
                 raise refuse(f"key {terms.key[:32]} is not in force for {terms.member}")
+        case ResumeTerms():
+            if all(stop.leaf != terms.stop for stop in state.stops):
+                raise refuse(f"there is no stop {terms.stop[:16]}")
+
+
+def _check_model_terms(state: State, terms: BaseModel | ReleaseTerms | RevocationTerms) -> None:
+    match terms:
+        case BaseModel():
+            if terms.manifest_sha256 in state.base_models:
+                raise refuse(f"base weights {terms.manifest_sha256[:16]} are approved", AGAIN)
         case ReleaseTerms():
             if terms.made_by not in state.runs:
                 raise refuse(f"there is no run {terms.made_by}")
@@ -79,9 +92,6 @@ def _check_terms(state: State, terms: Terms) -> None:
             release = state.releases.get(terms.release)
             if release is None or release.revoked is not None:
                 raise refuse(f"there is no release {terms.release[:16]} in force")
-        case ResumeTerms():
-            if all(stop.leaf != terms.stop for stop in state.stops):
-                raise refuse(f"there is no stop {terms.stop[:16]}")
 
 
 def _check_run(state: State, plan: RunPlan) -> None:
