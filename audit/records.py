@@ -159,7 +159,8 @@ class Release:
 class State:
     """Everything that follows from the entries so far, including their tree.
 
-    `waiting` names the proposals that are not decided and have not lapsed, oldest first.
+    `waiting` names the proposals that are not decided and have not lapsed, oldest first; `founded`
+    says that everyone whom the first charter counts on has consented to it.
     """
 
     frontier: merkle.Frontier = ()
@@ -167,6 +168,7 @@ class State:
     leaves: Trie[int] = field(default_factory=Trie)
     events: Trie[int] = field(default_factory=Trie)
     charters: tuple[Logged[CharterAdopted], ...] = ()
+    founded: bool = False
     seats: Mapping[MemberId, Seat] = field(default_factory=lambda: MappingProxyType({}))
     keys: Trie[Key] = field(default_factory=Trie)
     anchors: tuple[Anchor, ...] = ()
@@ -221,11 +223,6 @@ class State:
         needed = {m for clause in charter.actions.values() for m in charter.eligible(clause)}
         needed.update(charter.with_role(Role.OPERATOR))
         return tuple(sorted(needed - self.seats.keys()))
-
-    @property
-    def founded(self) -> bool:
-        """Whether everyone whom the first charter counts on has consented to it."""
-        return len(self.charters) > 1 or not self.unseated
 
     def standing(self, member: MemberId) -> Standing | None:
         """Return a member's standing, or nothing where it has no seat under this charter."""

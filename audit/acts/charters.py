@@ -116,7 +116,8 @@ def _seat(
         acting=acting.verify_key.key_id,
         recovery=recovery.verify_key.key_id if recovery else None,
     )
-    return _with_seat(replace(state, keys=keys), member, seat)
+    seated = _with_seat(replace(state, keys=keys), member, seat)
+    return replace(seated, founded=state.founded or not seated.unseated)
 
 
 def _in_force(key: Key, member: MemberId, use: KeyUse) -> bool:

@@ -8,6 +8,7 @@ understood is never ignored. Pure.
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -25,11 +26,6 @@ def _fault(where: str, why: str) -> LocalFault:
         why=why,
         mend="both sides need versions of Renmei that speak the same format",
     )
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def to_json(value: object) -> Json:
@@ -53,14 +49,14 @@ def from_json(cls: type[T], value: Json, where: str = "") -> T:
     """Build `cls` from a JSON value; refuse any difference (RNM-FORM-0002)."""
     if not isinstance(value, dict):
         raise _fault(where, f"expected an object, got {type(value).__name__}")
-    hints = _hints(cast(Any, cls))
-    missing = sorted(hints.keys() - value.keys())
-    unknown = sorted(value.keys() - hints.keys())
-    if missing or unknown:
+    fields = _fields(cast(Any, cls))
+    if fields.keys() != value.keys():
+        missing = sorted(fields.keys() - value.keys())
+        unknown = sorted(value.keys() - fields.keys())
         raise _fault(where, f"missing fields {missing}, unknown fields {unknown}")
     arguments = {
-        name: _convert(hint, value[name], f"{where}.{name}" if where else name)
-        for name, hint in hints.items()
+        name: convert(value[name], f"{where}.{name}" if where else name)
+        for name, convert in fields.items()
     }
     try:
         return cls(**arguments)
@@ -68,43 +64,84 @@ def from_json(cls: type[T], value: Json, where: str = "") -> T:
         raise _fault(where, str(error)) from None
 
 
-def _convert(hint: Any, value: Json, where: str) -> Any:
+_Converter = Callable[[Json, str], Any]
+
+
+@cache
+def _fields(cls: type) -> dict[str, _Converter]:
+    """Return how each field of a class is read; looked up once, since every act is read by it."""
+    return {name: _converter(hint) for name, hint in typing.get_type_hints(cls).items()}
+
+
+def _converter(hint: Any) -> _Converter:
     hint = getattr(hint, "__supertype__", hint)
     origin = typing.get_origin(hint)
     if origin is types.UnionType:
-        return _convert_union(hint, value, where)
+        return _union(typing.get_args(hint))
     if origin is tuple:
-        if not isinstance(value, list):
-            raise _fault(where, f"expected a list, got {type(value).__name__}")
-        item_hint = typing.get_args(hint)[0]
-        return tuple(_convert(item_hint, item, f"{where}[{i}]") for i, item in enumerate(value))
+        return _list(_converter(typing.get_args(hint)[0]))
     if origin is dict:
-        if not isinstance(value, dict):
-            raise _fault(where, f"expected an object, got {type(value).__name__}")
-        item_hint = typing.get_args(hint)[1]
-        return {key: _convert(item_hint, item, f"{where}.{key}") for key, item in value.items()}
+        return _object(_converter(typing.get_args(hint)[1]))
     if dataclasses.is_dataclass(hint):
-        return from_json(cast(type, hint), value, where)
+        return lambda value, where: from_json(cast(type, hint), value, where)
     if isinstance(hint, type) and issubclass(hint, Enum):
+        return _choice(hint)
+    return _scalar(hint)
+
+
+def _scalar(hint: type) -> _Converter:
+    def convert(value: Json, where: str) -> Any:
+        # bool is a subclass of int: `True` must not pass for 1.
+        if type(value) is not hint:
+            raise _fault(where, f"expected {hint.__name__}, got {type(value).__name__}")
+        return value
+
+    return convert
+
+
+def _choice(hint: type[Enum]) -> _Converter:
+    def convert(value: Json, where: str) -> Any:
         try:
             return hint(value)
         except ValueError:
             raise _fault(where, f"{value!r} is not one of {[m.value for m in hint]}") from None
-    # bool is a subclass of int: `True` must not pass for 1.
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise _fault(where, f"expected {hint.__name__}, got {type(value).__name__}")
-    return value
+
+    return convert
 
 
-def _convert_union(hint: Any, value: Json, where: str) -> Any:
+def _list(item: _Converter) -> _Converter:
+    def convert(value: Json, where: str) -> Any:
+        if not isinstance(value, list):
+            raise _fault(where, f"expected a list, got {type(value).__name__}")
+        return tuple(item(found, f"{where}[{i}]") for i, found in enumerate(value))
+
+    return convert
+
+
+def _object(item: _Converter) -> _Converter:
+    def convert(value: Json, where: str) -> Any:
+        if not isinstance(value, dict):
+            raise _fault(where, f"expected an object, got {type(value).__name__}")
+        return {key: item(found, f"{where}.{key}") for key, found in value.items()}
+
+    return convert
+
+
+def _union(options: tuple[Any, ...]) -> _Converter:
     """Read one of several classes, told apart by its fields, or nothing where that is allowed."""
-    options = typing.get_args(hint)
-    if value is None and type(None) in options:
-        return None
     classes = [option for option in options if option is not type(None)]
-    if len(classes) > 1:
+    optional = len(classes) < len(options)
+    if len(classes) == 1:
+        (single,) = map(_converter, classes)
+        return lambda value, where: None if optional and value is None else single(value, where)
+
+    def convert(value: Json, where: str) -> Any:
+        if value is None and optional:
+            return None
         named = set(value) if isinstance(value, dict) else set()
-        classes = [option for option in classes if _hints(option).keys() == named]
-        if not classes:
-            raise _fault(where, f"no statement has just the fields {sorted(named)}")
-    return _convert(classes[0], value, where)
+        for option in classes:
+            if _fields(option).keys() == named:
+                return from_json(option, value, where)
+        raise _fault(where, f"no statement has just the fields {sorted(named)}")
+
+    return convert
