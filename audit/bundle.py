@@ -19,6 +19,7 @@ from audit.records import State
 from audit.replay import Replay, replay
 from audit.summary import RunSummary, summarise
 from audit.tree_check import check_tree
+from audit.validation import validations
 from fedproto.durable import write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
@@ -43,6 +44,7 @@ class Findings:
 
     checkpoint: SignedCheckpoint
     cosignatures: tuple[Cosignature, ...]
+    validations: tuple[Cosignature, ...]
     policy: WitnessPolicy
     state: State
     entries: tuple[bytes, ...]
@@ -105,7 +107,9 @@ def verify(path: Path, *, pinned: Pinned) -> Findings:
     if policy.log.vkey != log.vkey:
         raise unverified("the bundle was refused", "its charter names another log key")
     cosigned = policy.check_quorum(signed)
-    if policy.strangers(signed.note):
+    validated = validations(found.state.charter, signed.note)
+    known = {item.line for item in validated}
+    if any(line not in known for line in policy.strangers(signed.note)):
         raise unverified(
             "the checkpoint was refused", "a line under it is neither the log's nor a witness's"
         )
@@ -115,6 +119,7 @@ def verify(path: Path, *, pinned: Pinned) -> Findings:
     return Findings(
         checkpoint=signed,
         cosignatures=cosigned.cosignatures,
+        validations=validated,
         policy=policy,
         state=found.state,
         entries=tuple(entries),

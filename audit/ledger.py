@@ -23,6 +23,7 @@ from audit.sequencer import Appended, Columns, Job, Sequencer
 from audit.state import Rejected, apply, open_next
 from audit.store import Head, Store
 from audit.tree_check import check_tree
+from audit.validation import validations
 from fedproto.durable import make_private_directory
 from fedproto.errors import LocalFault
 from fedproto.governance.rules import refuse
@@ -245,7 +246,7 @@ class Ledger:
             raise unverified("cosignatures were refused", f"no checkpoint has size {size}")
         policy = policy_of(self.state.charter_at(size))
         offered = Note(parse(note).text, parse_lines(lines))
-        verified = policy.cosignatures(offered)
+        verified = policy.cosignatures(offered) + validations(self.state.charter_at(size), offered)
         if len(verified) != len(offered.lines):
             raise unverified("cosignatures were refused", "a line is not by a witness of this log")
         with self._cosigning:

@@ -33,6 +33,7 @@ RULES: dict[str, tuple[Role, ...]] = {
     # The charter decides by the act: an auditor may report an incident, an observer nothing.
     "/fedproto.v1.Governance/Submit": tuple(role for role in Role if role is not Role.OBSERVER),
     "/fedproto.v1.Witness/Attend": (Role.WITNESS,),
+    "/fedproto.v1.Witness/Validate": (Role.WITNESS,),
     "/fedproto.v1.Rounds/Start": (Role.ADMINISTRATOR,),
     "/fedproto.v1.Rounds/Stop": (Role.ADMINISTRATOR,),
     "/fedproto.v1.Rounds/Watch": _READERS,

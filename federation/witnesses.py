@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from audit import witness
+from audit.faults import unverified
+from audit.note import parse_lines
+from audit.validation import validators
 from federation.register import Register
 from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId
 from fedproto.v1 import witness_pb2_grpc
-from fedproto.v1.witness_pb2 import WitnessAnswer, WitnessRequest
+from fedproto.v1.witness_pb2 import ValidateResponse, WitnessAnswer, WitnessRequest
 
 _WAKE_S = 1.0
 _OK, _CONFLICT = 200, 409
@@ -58,6 +61,17 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
                 continue
             conflicts += 1
             known = self._stated(member, answer, size, conflicts)
+
+    def Validate(self, request: Any, context: Any) -> ValidateResponse:  # noqa: N802
+        """Keep a member's validation; raise RNM-LEDGER-0001 for any that is not its own."""
+        lines = parse_lines(request.line)
+        charter = self._register.ledger.state.charter
+        own = {v.verifier.key_id for v in validators(charter) if v.member == caller_of(context)}
+        if not {line.key_id for line in lines} <= own:
+            raise unverified("a validation was refused", "it is not by the caller's validator key")
+        self._register.ledger.add_cosignatures(request.size, request.line)
+        self._register.ring()
+        return ValidateResponse()
 
     def _await_more_than(self, size: int) -> bool:
         return self._register.wait(lambda: self._register.ledger.head.size > size, _WAKE_S)

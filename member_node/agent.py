@@ -23,7 +23,15 @@ from fedproto import telemetry
 from fedproto.events.governance import Choice
 from fedproto.ids import Digest
 from fedproto.jcs import Json
-from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now, witness_name
+from fedproto.party import (
+    Party,
+    now_ms,
+    runtime_socket,
+    seed_file,
+    utc_now,
+    validator_name,
+    witness_name,
+)
 from fedproto.transport import Credentials, dial
 from member_node import control, setup
 from member_node import policy as policies
@@ -41,10 +49,12 @@ from member_node.ports import TaskSource, Trainer
 from member_node.preparation import Preparation
 from member_node.training import BackgroundTraining
 from member_node.tunnel import Tunnel
+from member_node.validator import Validator
 from member_node.witness_client import WitnessClient
 
 WITNESS = "witness"
 WITNESS_KEY = "witness.key"
+VALIDATOR_KEY = "validator.key"
 MODELS = "models"
 _GRACE_S = 5.0
 
@@ -113,6 +123,18 @@ class Agent:
         self.artifacts = ArtifactClient(self.channel, root / MODELS)
         self.party = party
         self.witness = self._witness()
+        self.validator = self._validator(mirror)
+
+    def _validator(self, mirror: Mirror) -> Validator | None:
+        """Return the validating half; a member without a validator key validates for itself alone."""
+        path = self.party.keys / VALIDATOR_KEY
+        if not path.exists():
+            return None
+        profile = self.party.profile
+        signer = NoteSigner(
+            validator_name(profile.consortium, profile.id), seed_file(path, 32), cosigner=True
+        )
+        return Validator(self.channel, signer, mirror, self.log)
 
     def _witness(self) -> WitnessClient | None:
         """Return the witness's half; a member without a witness key is no witness."""
@@ -189,6 +211,9 @@ class Agent:
         if self.witness is not None:
             self._start(self.witness.run, "witness")
             self._parts.callback(self.witness.stop)
+        if self.validator is not None:
+            self._start(self.validator.run, "validator")
+            self._parts.callback(self.validator.stop)
 
     def _start_follower(self, preparation: Preparation, trainer: Trainer) -> Follower:
         follower = Follower(

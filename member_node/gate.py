@@ -27,6 +27,7 @@ _METHODS = {
     "/fedproto.v1.Ledger/GetEntries": "ledger.read",
     "/fedproto.v1.Artifacts/Get": "artifact.read",
     "/fedproto.v1.Witness/Attend": "witness.answer",
+    "/fedproto.v1.Witness/Validate": "witness.validation",
 }
 
 Serializer = Callable[[Any], bytes]

@@ -18,11 +18,12 @@ from fedproto.errors import LocalFault
 from fedproto.events.governance import CharterAdopted, MemberAdmitted, PublicKey
 from fedproto.governance.charter import Action, Charter, Clause, Limits, Member, Role, Rule
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId
-from fedproto.party import Party, Profile, create, seed_file, utc_now, witness_name
+from fedproto.party import Party, Profile, create, seed_file, utc_now, validator_name, witness_name
 from fedproto.statements import Head, Trace
 
 LOG_KEY = "log.key"
 WITNESS_KEY = "witness.key"
+VALIDATOR_KEY = "validator.key"
 NODES = "nodes"
 _DAY_S = 86_400
 NO_TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
@@ -159,7 +160,7 @@ def _enter(root: Path, seat: Seat, blank: Profile) -> Party:
     if Role.OPERATOR in seat.roles:
         seeds = (LOG_KEY,)
     if Role.WITNESS in seat.roles:
-        seeds = (WITNESS_KEY,)
+        seeds = (WITNESS_KEY, VALIDATOR_KEY)
     party = create(root / seat.id, replace(blank, id=seat.id), extra_seeds=seeds)
     write_atomic(party.keys / "tls.key", pki.new_key_pem(), mode=0o600)
     if Role.TRAINER in seat.roles:
@@ -240,10 +241,13 @@ def _charter(
 
 
 def _member(party: Party, seat: Seat) -> Member:
-    witness = ""
+    witness = validator = ""
     if Role.WITNESS in seat.roles:
-        name = witness_name(party.profile.consortium, seat.id)
-        witness = NoteSigner(name, seed_file(party.keys / WITNESS_KEY, 32), cosigner=True).vkey
+        consortium, keys = party.profile.consortium, party.keys
+        name = witness_name(consortium, seat.id)
+        witness = NoteSigner(name, seed_file(keys / WITNESS_KEY, 32), cosigner=True).vkey
+        name = validator_name(consortium, seat.id)
+        validator = NoteSigner(name, seed_file(keys / VALIDATOR_KEY, 32), cosigner=True).vkey
     founds = Role.OPERATOR in seat.roles
     return Member(
         id=seat.id,
@@ -252,7 +256,7 @@ def _member(party: Party, seat: Seat) -> Member:
         key=party.signing_key.verify_key.digest,
         recovery="" if founds else party.recovery_key.verify_key.digest,
         witness=witness,
-        validator="",
+        validator=validator,
     )
 
 

@@ -11,6 +11,7 @@ from audit import decision
 from audit.decision import AGAIN, QUORUM
 from audit.policy import WitnessPolicy
 from audit.records import Key, Logged, Seat, State
+from audit.validation import validators
 from fedproto.events.governance import (
     CharterAdopted,
     CharterTerms,
@@ -51,6 +52,7 @@ def check_fit(charter: Charter) -> None:
     """Refuse a charter that could not govern: no operator, or a witness policy that does not hold."""
     try:
         WitnessPolicy.from_charter(charter)
+        validators(charter)
     except ValueError as error:
         raise refuse(f"the charter's witness policy does not hold: {error}") from None
     if not charter.with_role(Role.OPERATOR):

@@ -39,6 +39,11 @@ def witness_name(consortium: str, member: MemberId) -> str:
     return f"{member}.{consortium}.example/w1"
 
 
+def validator_name(consortium: str, member: MemberId) -> str:
+    """Return the C2SP key name of a member's validating witness, as the charter lists it."""
+    return f"{member}.{consortium}.example/v1"
+
+
 def utc_now() -> datetime.datetime:
     """Return the time of this machine's clock."""
     return datetime.datetime.now(datetime.UTC)

@@ -24,17 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x65\x64proto/v1/witness.proto\x12\x0b\x66\x65\x64proto.v1\"4\n\x0eWitnessRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x16\n\x0e\x61\x64\x64_checkpoint\x18\x02 \x01(\x0c\"9\n\rWitnessAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x32P\n\x07Witness\x12\x45\n\x06\x41ttend\x12\x1a.fedproto.v1.WitnessAnswer\x1a\x1b.fedproto.v1.WitnessRequest(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66\x65\x64proto/v1/witness.proto\x12\x0b\x66\x65\x64proto.v1\"-\n\x0fValidateRequest\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\x0c\"\x12\n\x10ValidateResponse\"4\n\x0eWitnessRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x16\n\x0e\x61\x64\x64_checkpoint\x18\x02 \x01(\x0c\"9\n\rWitnessAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\x32\x99\x01\n\x07Witness\x12\x45\n\x06\x41ttend\x12\x1a.fedproto.v1.WitnessAnswer\x1a\x1b.fedproto.v1.WitnessRequest(\x01\x30\x01\x12G\n\x08Validate\x12\x1c.fedproto.v1.ValidateRequest\x1a\x1d.fedproto.v1.ValidateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedproto.v1.witness_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WITNESSREQUEST']._serialized_start=42
-  _globals['_WITNESSREQUEST']._serialized_end=94
-  _globals['_WITNESSANSWER']._serialized_start=96
-  _globals['_WITNESSANSWER']._serialized_end=153
-  _globals['_WITNESS']._serialized_start=155
-  _globals['_WITNESS']._serialized_end=235
+  _globals['_VALIDATEREQUEST']._serialized_start=42
+  _globals['_VALIDATEREQUEST']._serialized_end=87
+  _globals['_VALIDATERESPONSE']._serialized_start=89
+  _globals['_VALIDATERESPONSE']._serialized_end=107
+  _globals['_WITNESSREQUEST']._serialized_start=109
+  _globals['_WITNESSREQUEST']._serialized_end=161
+  _globals['_WITNESSANSWER']._serialized_start=163
+  _globals['_WITNESSANSWER']._serialized_end=220
+  _globals['_WITNESS']._serialized_start=223
+  _globals['_WITNESS']._serialized_end=376
 # @@protoc_insertion_point(module_scope)

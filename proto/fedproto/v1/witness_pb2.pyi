@@ -4,6 +4,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ValidateRequest(_message.Message):
+    __slots__ = ("size", "line")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    line: bytes
+    def __init__(self, size: _Optional[int] = ..., line: _Optional[bytes] = ...) -> None: ...
+
+class ValidateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class WitnessRequest(_message.Message):
     __slots__ = ("id", "add_checkpoint")
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -41,6 +41,11 @@ class WitnessStub:
                 request_serializer=fedproto_dot_v1_dot_witness__pb2.WitnessAnswer.SerializeToString,
                 response_deserializer=fedproto_dot_v1_dot_witness__pb2.WitnessRequest.FromString,
                 _registered_method=True)
+        self.Validate = channel.unary_unary(
+                '/fedproto.v1.Witness/Validate',
+                request_serializer=fedproto_dot_v1_dot_witness__pb2.ValidateRequest.SerializeToString,
+                response_deserializer=fedproto_dot_v1_dot_witness__pb2.ValidateResponse.FromString,
+                _registered_method=True)
 
 
 class WitnessServicer:
@@ -54,6 +59,13 @@ class WitnessServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Validate(self, request, context):
+        """A validating witness has replayed every entry of a cosigned checkpoint under the charter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WitnessServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +73,11 @@ def add_WitnessServicer_to_server(servicer, server):
                     servicer.Attend,
                     request_deserializer=fedproto_dot_v1_dot_witness__pb2.WitnessAnswer.FromString,
                     response_serializer=fedproto_dot_v1_dot_witness__pb2.WitnessRequest.SerializeToString,
+            ),
+            'Validate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Validate,
+                    request_deserializer=fedproto_dot_v1_dot_witness__pb2.ValidateRequest.FromString,
+                    response_serializer=fedproto_dot_v1_dot_witness__pb2.ValidateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +109,33 @@ class Witness:
             '/fedproto.v1.Witness/Attend',
             fedproto_dot_v1_dot_witness__pb2.WitnessAnswer.SerializeToString,
             fedproto_dot_v1_dot_witness__pb2.WitnessRequest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Validate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedproto.v1.Witness/Validate',
+            fedproto_dot_v1_dot_witness__pb2.ValidateRequest.SerializeToString,
+            fedproto_dot_v1_dot_witness__pb2.ValidateResponse.FromString,
             options,
             channel_credentials,
             insecure,
