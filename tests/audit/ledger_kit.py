@@ -150,6 +150,10 @@ def charter_of() -> Charter:
     )
 
 
+# How many entries found it: the charter, and a seat for everyone but the operator.
+FOUNDED = len(charter_of().members)
+
+
 def plan_of(**changes: Any) -> RunPlan:
     plan = RunPlan(
         purpose="demo",
@@ -346,8 +350,9 @@ def described_base() -> BaseModel:
     )
 
 
-def base_model() -> BaseModelApproved:
-    return BaseModelApproved(model=described_base(), proposal="", votes=())
+def base_model(manifest: str = "base") -> BaseModelApproved:
+    model = replace(described_base(), manifest_sha256=digest(manifest))
+    return BaseModelApproved(model=model, proposal="", votes=())
 
 
 def dataset(member: str) -> DatasetDeclared:

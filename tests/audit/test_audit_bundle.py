@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_kit import (
+    FOUNDED,
     LOG_KEY,
     ORIGIN,
     TRAINERS,
@@ -32,6 +33,7 @@ from audit.policy import policy_of
 from fedproto.errors import Exit, LocalFault
 
 STORY = full_story()
+SIZE = len(STORY.leaves)
 POLICY = policy_of(charter_of())
 PINNED = Pinned(log_vkey=LOG_KEY.vkey, genesis_sha256=charter_of().digest)
 
@@ -66,7 +68,7 @@ def spans(data):
 
 def entry_spans(data):
     """Return where each entry lies in the archive, with its length prefix."""
-    (start, *_), result = spans(data)["tile/entries/000.p/24"], []
+    (start, *_), result = spans(data)[f"tile/entries/000.p/{SIZE}"], []
     for leaf in STORY.leaves:
         result.append(range(start, start + 2 + len(leaf)))
         start += 2 + len(leaf)
@@ -80,7 +82,8 @@ def test_an_untouched_bundle_is_verified_with_everything_pinned(tmp_path):
     assert findings.entries == tuple(STORY.leaves)
     assert [item.member for item in findings.cosignatures] == list(TRAINERS)
     (run,) = findings.runs
-    assert run.votes == (7, 8, 9, 10)
+    # The base model, four datasets and the proposal stand before the ballots.
+    assert run.votes == tuple(range(FOUNDED + 6, FOUNDED + 10))
     assert [(r.round, r.included, r.receipts) for r in run.rounds] == [
         (1, TRAINERS, TRAINERS),
         (2, TRAINERS, TRAINERS),
@@ -144,7 +147,7 @@ def test_bytes_outside_the_entries_changed_are_refused(tmp_path, good):
         assert refused(tmp_path / "x.zip", data).code == "RNM-LEDGER-0001"
 
 
-@given(st.integers(0, 23), st.data())
+@given(st.integers(0, SIZE - 1), st.data())
 def test_a_changed_byte_of_an_entry_names_it(tmp_path_factory, good, index, data):
     span = entry_spans(good)[index]
     at, bit = data.draw(st.sampled_from(span)), data.draw(st.integers(0, 7))
@@ -155,7 +158,7 @@ def test_a_changed_byte_of_an_entry_names_it(tmp_path_factory, good, index, data
 
 def test_a_changed_tile_or_checkpoint_is_named_as_such(tmp_path, good):
     for name, words in (
-        ("tile/0/000.p/24", "item 3 of tile/0/000"),
+        (f"tile/0/000.p/{SIZE}", "item 3 of tile/0/000"),
         ("checkpoint", "checkpoint"),
         ("policy", "charter in force"),
         ("log.vkey", "pinned"),
@@ -248,7 +251,7 @@ def test_an_entry_that_the_charter_does_not_allow_is_refused_though_all_signed(t
     leaves = [*story.leaves, story.leaf("meti", base_model())]
     path = write(tmp_path / "b.zip", leaves=leaves)
     fault = refused(path, path.read_bytes())
-    assert "entry 1 does not follow: RNM-GOV-0001" in fault.why
+    assert f"entry {FOUNDED} does not follow: RNM-GOV-0001" in fault.why
 
 
 def test_a_forged_signature_in_an_entry_is_refused_though_all_signed(tmp_path):
@@ -259,7 +262,7 @@ def test_a_forged_signature_in_an_entry_is_refused_though_all_signed(tmp_path):
     leaves = [*story.leaves, honest.replace(payload, other.split(b'"')[3])]
     path = write(tmp_path / "b.zip", leaves=leaves)
     fault = refused(path, path.read_bytes())
-    assert "entry 1 does not follow: RNM-SIG-0001" in fault.why
+    assert f"entry {FOUNDED} does not follow: RNM-SIG-0001" in fault.why
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -278,12 +281,10 @@ def test_a_full_disk_leaves_no_bundle(tmp_path, monkeypatch):
 
 
 def test_a_large_log_is_bundled_over_several_tiles(tmp_path):
-    from dataclasses import replace
-
     story = Story()
     story.genesis()
-    for number in range(300):
-        story.act("pfn", replace(base_model(), manifest_sha256=digest(str(number))))
+    while len(story.leaves) < 301:
+        story.act("pfn", base_model(f"base {len(story.leaves)}"))
     path = write(tmp_path / "b.zip", leaves=story.leaves)
     assert bundle.verify(path, pinned=PINNED).checkpoint.head.size == 301
     data = path.read_bytes()
@@ -337,7 +338,7 @@ def test_a_bundle_is_verified_where_nothing_but_cryptography_is_installed(tmp_pa
     path = Path(tmp_path / "b.zip")
     path.write_bytes(good)
     run = offline(path)
-    assert (run.returncode, run.stdout) == (0, "24 4\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, f"{SIZE} {len(TRAINERS)}\n"), run.stderr
     at = entry_spans(good)[13][1000]
     path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
     run = offline(path)

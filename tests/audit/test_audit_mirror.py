@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 from ledger_kit import (
+    FOUNDED,
     LOG_KEY,
     ORIGIN,
     TRAINERS,
@@ -22,11 +23,12 @@ from ledger_kit import (
 from audit.directory_lock import DirectoryLock
 from audit.mirror import Mirror
 from audit.note import NoteSigner
-from audit.replay import state_digest
+from audit.summary import state_digest
 from fedproto.errors import Exit, LocalFault
 
 STORY = full_story()
 LEAVES = STORY.leaves
+SIZE = len(LEAVES)
 GENESIS = charter_of().digest
 
 
@@ -51,29 +53,29 @@ def refused(mirror, code, note, entries):
     return caught.value
 
 
-@pytest.mark.parametrize("steps", [(24,), (1, 2, 3, 24), (11, 12, 24), tuple(range(1, 25))])
+@pytest.mark.parametrize(
+    "steps", [(SIZE,), (1, 2, 3, SIZE), (11, 12, SIZE), tuple(range(1, SIZE + 1))]
+)
 def test_a_mirror_follows_in_any_steps(mirror, steps):
     for size in steps:
         feed(mirror, size)
     assert state_digest(mirror.state) == state_digest(STORY.state)
-    assert [mirror.leaf(i) for i in range(24)] == LEAVES
+    assert [mirror.leaf(i) for i in range(SIZE)] == LEAVES
 
 
 def test_a_mirror_opens_again_where_it_was_and_goes_on(tmp_path):
     feed(open_mirror(tmp_path / "m"), 10)
     again = open_mirror(tmp_path / "m")
     assert again.head.size == 10
-    feed(again, 24)
+    feed(again, SIZE)
     assert open_mirror(tmp_path / "m").head == STORY.state.head
 
 
 def test_a_mirror_over_several_bundles_keeps_every_entry(tmp_path):
-    from dataclasses import replace
-
     story = Story()
     story.genesis()
-    for number in range(520):
-        story.act("pfn", replace(base_model(), manifest_sha256=digest(str(number))))
+    while len(story.leaves) < 521:
+        story.act("pfn", base_model(f"base {len(story.leaves)}"))
     mirror, sizes = open_mirror(tmp_path / "m"), (1, 255, 256, 257, 511, 512, 513, 521)
     for size in sizes:
         feed(mirror, size, story.leaves)
@@ -105,7 +107,7 @@ def test_a_checkpoint_by_another_log_key_is_refused(mirror):
 
 
 def test_a_mirror_never_goes_back(mirror):
-    feed(mirror, 24)
+    feed(mirror, SIZE)
     fault = refused(mirror, "RNM-LEDGER-0001", cosigned_note(LEAVES[:10]), [])
     assert "goes back to size 10" in fault.why
 
@@ -118,21 +120,20 @@ def forked(at):
 
         story.state, _ = advance(story.state, leaf)
         story.leaves.append(leaf)
-    from dataclasses import replace
-
-    while len(story.leaves) < 24:
-        story.act("pfn", replace(base_model(), manifest_sha256=digest(f"fork{story.counter}")))
+    while len(story.leaves) < SIZE:
+        story.act("pfn", base_model(f"fork {story.counter}"))
     return story.leaves
 
 
 def test_a_fork_is_refused_even_with_every_cosignature(mirror):
-    feed(mirror, 10)
-    fork = forked(5)
-    for size in (8, 10):
+    followed = FOUNDED + 6
+    feed(mirror, followed)
+    fork = forked(FOUNDED + 2)
+    for size in (FOUNDED + 4, followed):
         fault = refused(mirror, "RNM-LEDGER-0004", cosigned_note(fork[:size]), [])
         assert fault.exit is Exit.VERIFY
-    refused(mirror, "RNM-LEDGER-0001", cosigned_note(fork), fork[10:])
-    feed(mirror, 24)
+    refused(mirror, "RNM-LEDGER-0001", cosigned_note(fork), fork[followed:])
+    feed(mirror, SIZE)
 
 
 def test_entries_that_are_not_those_under_the_root_are_refused(mirror):
@@ -150,7 +151,7 @@ def test_an_entry_that_the_charter_does_not_allow_is_refused_though_all_signed_t
     forced = story.leaf("meti", base_model())
     leaves = [*story.leaves, forced]
     fault = refused(mirror, "RNM-LEDGER-0001", cosigned_note(leaves), leaves)
-    assert "entry 1 does not follow: RNM-GOV-0001" in fault.why
+    assert f"entry {FOUNDED} does not follow: RNM-GOV-0001" in fault.why
 
 
 def test_another_consortiums_first_charter_is_refused(tmp_path):
@@ -173,8 +174,8 @@ def test_a_bad_pin_is_refused_by_name(tmp_path):
 
 def test_files_of_a_mirror_that_were_changed_are_found_when_it_opens(tmp_path):
     directory = tmp_path / "m"
-    feed(open_mirror(directory), 24)
-    bundle, tile = directory / "tile/entries/000.p/24", directory / "tile/0/000.p/24"
+    feed(open_mirror(directory), SIZE)
+    bundle, tile = directory / f"tile/entries/000.p/{SIZE}", directory / f"tile/0/000.p/{SIZE}"
     for path, code in ((bundle, "0003"), (tile, "0001"), (directory / "checkpoint", "0001")):
         good = path.read_bytes()
         path.write_bytes(good[:70] + bytes([good[70] ^ 1]) + good[71:])
@@ -188,8 +189,8 @@ def test_files_of_a_mirror_that_were_changed_are_found_when_it_opens(tmp_path):
 
 def test_an_entry_that_was_changed_under_an_open_mirror_is_not_handed_out(tmp_path):
     mirror = open_mirror(tmp_path / "m")
-    feed(mirror, 24)
-    path = tmp_path / "m/tile/entries/000.p/24"
+    feed(mirror, SIZE)
+    path = tmp_path / f"m/tile/entries/000.p/{SIZE}"
     good = path.read_bytes()
     path.write_bytes(good[:70] + bytes([good[70] ^ 1]) + good[71:])
     with pytest.raises(LocalFault, match="RNM-LEDGER-0001"):
@@ -218,7 +219,7 @@ def test_an_update_that_cannot_be_written_leaves_the_mirror_as_it_was(
         mirror.update(note, LEAVES[10:])
         assert len(calls) < failing, "a failed write was not noticed"
     monkeypatch.undo()
-    assert open_mirror(tmp_path / "m").head.size in {10, 24}
+    assert open_mirror(tmp_path / "m").head.size in {10, SIZE}
     again = open_mirror(tmp_path / "m")
     again.update(note, LEAVES[again.head.size :])
     assert open_mirror(tmp_path / "m").head == STORY.state.head
@@ -230,7 +231,7 @@ def test_two_processes_do_not_write_one_mirror(tmp_path):
     refused(second, "RNM-PROC-0003", cosigned_note(LEAVES), LEAVES)
     with DirectoryLock(tmp_path / "m"):
         refused(first, "RNM-PROC-0003", cosigned_note(LEAVES), LEAVES[10:])
-    feed(first, 24)
+    feed(first, SIZE)
 
 
 def test_reading_beyond_the_end_is_refused(mirror):
@@ -241,7 +242,7 @@ def test_reading_beyond_the_end_is_refused(mirror):
 
 
 def test_a_story_goes_on_through_a_mirror(mirror):
-    feed(mirror, 24)
+    feed(mirror, SIZE)
     story = copy_of(STORY)
     story.whole_round(3)
     feed(mirror, len(story.leaves), story.leaves)
