@@ -16,7 +16,7 @@ BundleSource = Callable[[int, int], bytes]
 
 
 def check_tree(head: TreeHead, tile: tiles.TileSource, bundle: BundleSource) -> list[bytes]:
-    """Return the entries, each verified up to the signed root.
+    """Return the entries, each verified up to the signed root; tiles have exactly the tree's width.
 
     Raises:
         LocalFault: RNM-LEDGER-0003 naming the first changed entry; RNM-LEDGER-0001 naming a tile.
@@ -37,9 +37,13 @@ def _leaf_tiles(size: int, tile: tiles.TileSource) -> list[bytes]:
 
 
 def _sized(tile: tiles.TileSource, wanted: tiles.TileId) -> bytes:
-    data = tile(wanted.level, wanted.n)[: wanted.width * merkle.HASH_BYTES]
+    data = tile(wanted.level, wanted.n)
+    # Bytes that lead to no root would be carried along as if they were verified.
     if len(data) != wanted.width * merkle.HASH_BYTES:
-        raise unverified("the ledger was refused", f"{wanted.path} is missing or cut")
+        raise unverified(
+            "the ledger was refused",
+            f"{wanted.path} is missing or cut, or bytes follow its {wanted.width} hashes",
+        )
     return data
 
 
