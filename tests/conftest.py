@@ -1,6 +1,8 @@
 """Settings of every test: one thread, no telemetry, no deadline that a busy machine would break."""
 
 import os
+import sys
+from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -16,6 +18,9 @@ os.environ.update(
         "GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES256-GCM-SHA384",
     }
 )
+
+# `charter_kit` is shared by all.
+sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings  # noqa: E402  # after the environment is set
 

@@ -84,10 +84,16 @@ WRONG: dict[str, dict[str, Any]] = {
     "a trace id in upper case": {"trace": {"trace_id": "A" * 32, "span_id": "0" * 16}},
     "a body that is nothing": {"body": None},
     "a body with free text": {
-        "body": {"proposal": DIGEST, "plan_sha256": DIGEST, "choice": "yes", "comment": "hi"}
+        "body": {
+            "proposal": DIGEST,
+            "terms_sha256": DIGEST,
+            "choice": "yes",
+            "reason": "",
+            "comment": "hi",
+        }
     },
     "an answer that is none": {
-        "body": {"proposal": DIGEST, "plan_sha256": DIGEST, "choice": "maybe"}
+        "body": {"proposal": DIGEST, "terms_sha256": DIGEST, "choice": "maybe", "reason": ""}
     },
 }
 
