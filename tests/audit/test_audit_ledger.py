@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 from ledger_kit import (
+    FOUNDED,
     LOG_KEY,
     TRAINERS,
     Story,
     base_model,
     charter_of,
+    clause,
     copy_of,
     dataset,
-    digest,
     full_story,
+    key_of,
     receipt,
+    recovery_of,
     seed,
     signed_note,
     witness_lines,
@@ -26,14 +29,27 @@ from ledger_kit import (
 )
 
 from audit import merkle
-from audit.ledger import Ledger
+from audit.ledger import CharterJudge, Ledger
 from audit.note import NoteSigner, parse
 from audit.policy import policy_of
-from audit.store import Store
+from audit.sequencer import Columns, Job, Sequencer
+from audit.state import open_next
+from audit.store import Head, Store
+from audit.tiles import RightEdge
 from fedproto.errors import Exit, LocalFault
-from fedproto.statements import leaf_id
+from fedproto.events.governance import (
+    CharterAdopted,
+    CharterTerms,
+    KeyChanged,
+    KeyOperation,
+    KeyUse,
+)
+from fedproto.governance.charter import Action, Role
+from fedproto.statements import Actor, leaf_id
 
 STORY = full_story()
+# After the founding: the base model, four datasets, the proposal, then a ballot of each trainer.
+VOTES = FOUNDED + 6
 WORKER = [sys.executable, str(Path(__file__).with_name("ledger_worker.py"))]
 
 
@@ -120,7 +136,7 @@ def test_a_refused_act_is_not_logged_and_says_why(ledger):
 
 
 def test_one_refusal_in_a_batch_does_not_refuse_the_others(tmp_path):
-    with make(tmp_path / "ledger", STORY.leaves[:2]) as ledger:
+    with make(tmp_path / "ledger", STORY.leaves[: FOUNDED + 1]) as ledger:
         story = Story(state=ledger.state, counter=1000)
         good = [story.leaf(member, dataset(member)) for member in TRAINERS]
         bad = [story.leaf("meti", dataset(f"new {n}")) for n in range(4)]
@@ -137,7 +153,7 @@ def test_one_refusal_in_a_batch_does_not_refuse_the_others(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(outcomes[leaf] for leaf in good) == [2, 3, 4, 5]
+        assert {outcomes[leaf] for leaf in good} == set(range(FOUNDED + 1, FOUNDED + 5))
         assert {outcomes[leaf] for leaf in bad} == {"RNM-GOV-0001"}
 
 
@@ -186,8 +202,8 @@ def test_reading_beyond_the_end_is_refused(ledger):
 def test_entries_are_found_by_type_actor_and_run(ledger):
     from ledger_kit import RUN
 
-    assert ledger.find_entries(kind="vote.cast", actor="nec") == [8]
-    assert ledger.find_entries(kind="run.approved", run=RUN) == [11]
+    assert ledger.find_entries(kind="vote.cast", actor="nec") == [VOTES + 1]
+    assert ledger.find_entries(kind="run.approved", run=RUN) == [VOTES + 4]
     assert len(ledger.find_entries(actor="coordinator")) == 6
 
 
@@ -279,9 +295,11 @@ def test_a_ledger_is_not_opened_where_there_is_none(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_ledger_is_not_founded_on_an_invalid_charter(tmp_path):
-    with refused("RNM-SIG-0002"):
-        Ledger.create(tmp_path / "x", log_key=LOG_KEY, genesis_leaf=STORY.leaves[1])
+@pytest.mark.parametrize(("first", "code"), [(1, "RNM-GOV-0001"), (FOUNDED, "RNM-SIG-0002")])
+def test_a_ledger_is_founded_on_a_charter_and_nothing_else(tmp_path, first, code):
+    """A seat brings its own keys and is read by them; any other act has no key to be read by."""
+    with refused(code):
+        Ledger.create(tmp_path / "x", log_key=LOG_KEY, genesis_leaf=STORY.leaves[first])
     assert not (tmp_path / "x").exists()
 
 
@@ -436,9 +454,6 @@ def test_a_damaged_database_file_is_refused_by_name(closed, damage):
 
 def test_an_entry_that_the_charter_does_not_allow_is_found_at_opening(tmp_path):
     """A coordinator that writes past admission, with its own key, still cannot open its ledger."""
-    from audit.sequencer import Columns, Job, Sequencer
-    from audit.store import Head
-    from audit.tiles import RightEdge
 
     class Anything:
         def find(self, state, leaf_hash):
@@ -465,30 +480,54 @@ def test_an_entry_that_the_charter_does_not_allow_is_found_at_opening(tmp_path):
         sequencer.append(Job(leaf=leaf, leaf_hash=leaf_id(leaf)))
     sequencer.close()
     store.close()
-    with refused("entry 1 does not follow: RNM-GOV-0001"):
+    with refused(f"entry {FOUNDED} does not follow: RNM-GOV-0001"):
         reopen(directory)
 
 
-def test_the_charter_that_admits_is_the_one_in_force_when_the_act_is_written(tmp_path):
-    """An act opened under a charter that changes while it waits is judged under the new one."""
-    from audit.ledger import CharterJudge
-    from audit.sequencer import Job
-    from audit.state import open_next
-    from fedproto.statements import CharterAdopted
+def queued(story, leaf):
+    """An act as it waits for its place: its signatures were verified when it came in."""
+    return Job(leaf=leaf, leaf_hash=leaf_id(leaf), signed=open_next(story.state, leaf))
 
+
+def test_the_charter_that_admits_is_the_one_in_force_when_the_act_is_written():
+    """An act opened under a charter that changes while it waits is judged under the new one."""
+    story, old = Story(), charter_of()
+    story.genesis()
+    stale = queued(story, story.leaf("pfn", base_model()))
+    members = tuple(m for m in old.members if m.id != "pfn")
+    actions = {**old.actions, Action.APPROVE_BASE_MODEL.value: clause((Role.TRAINER,))}
+    charter = replace(old, version=2, prev_sha256=old.digest, members=members, actions=actions)
+    proposed = story.carried(Action.AMEND_CHARTER, CharterTerms(charter=charter))
+    body = CharterAdopted(
+        sha256=charter.digest, charter=charter, operator_key=None, **story.cited(proposed)
+    )
+    CharterJudge().admit(story.state, stale)
+    story.act("coordinator", body)
+    with refused("RNM-GOV-0001"):
+        CharterJudge().admit(story.state, stale)
+    with refused("RNM-SIG-0002"):
+        CharterJudge().admit(story.state, replace(stale, signed=None))
+
+
+def test_an_act_whose_key_was_ended_while_it_waited_is_refused():
     story = Story()
     story.genesis()
-    leaf = story.leaf("pfn", base_model())
-    stale = Job(
-        leaf=leaf,
-        leaf_hash=leaf_id(leaf),
-        signed=open_next(story.state, leaf),
-        charter=charter_of().digest,
+    stale = queued(story, story.leaf("pfn", base_model()))
+    CharterJudge().admit(story.state, stale)
+    key = key_of("pfn").verify_key.key_id
+    story.act(
+        "pfn",
+        KeyChanged(
+            op=KeyOperation.REVOKE,
+            use=KeyUse.ACT,
+            key=key,
+            new=None,
+            reason="compromise",
+            proposal="",
+            votes=(),
+        ),
+        signers=(recovery_of("pfn"),),
+        actor=Actor(member="pfn", key=key_of(recovery_of("pfn")).verify_key.key_id),
     )
-    old = charter_of()
-    members = tuple(m for m in old.members if m.id != "pfn")
-    charter = replace(old, version=2, prev_sha256=old.digest, members=members)
-    story.act("nec", CharterAdopted(sha256=charter.digest, charter=charter), signers=TRAINERS)
-    with refused("RNM-SIG-0002"):
+    with refused("RNM-GOV-0001"):
         CharterJudge().admit(story.state, stale)
-    assert digest("x") != leaf_id(leaf)
