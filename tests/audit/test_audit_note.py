@@ -260,3 +260,20 @@ def test_a_note_that_64_witnesses_cosign_twice_is_read():
     data = Note(text, tuple(lines)).encode()
     assert note.MAX_NOTE * 9 // 10 < len(data) <= note.MAX_NOTE
     assert parse(data).encode() == data
+
+
+@pytest.mark.parametrize("root", ["", "!!!!", "OF2j", "é" * 44])
+def test_a_root_is_32_bytes_in_base64(root):
+    with pytest.raises(LocalFault) as caught:
+        read_text(f"{ORIGIN}\n3\n{root}\n".encode())
+    assert caught.value.code == "RNM-LEDGER-0001"
+
+
+def test_keys_and_signatures_have_their_length():
+    with pytest.raises(ValueError, match="32 bytes"):
+        NoteVerifier(ORIGIN, 0x01, bytes(31))
+    with pytest.raises(ValueError, match="32 bytes"):
+        NoteSigner(ORIGIN, bytes(31))
+    line = note.SignatureLine(ORIGIN, LOG.key_id, LOG_KEY.sign(TEXT.encode()).signature[:-1])
+    with pytest.raises(LocalFault):
+        LOG.verify(line, TEXT.encode())

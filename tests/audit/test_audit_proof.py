@@ -126,6 +126,8 @@ BAD = {
     "no empty line": GOOD.replace(b"\n\n" + ORIGIN.encode(), b"\n" + ORIGIN.encode()),
     "two empty lines": GOOD.replace(b"\n\n" + ORIGIN.encode(), b"\n\n\n" + ORIGIN.encode()),
     "a byte after the end": GOOD + b"\n",
+    "nothing but the header": HEADER + b"\n" + cosigned(ENTRIES),
+    "nothing but an extra": HEADER + b"extra aGk=\n\n" + cosigned(ENTRIES),
     "no checkpoint": GOOD.partition(b"\n\n")[0] + b"\n\n",
     "too long": HEADER + b"extra " + b"A" * proof.MAX_PROOF,
     "not ASCII before the checkpoint": GOOD.replace(b"index 1\n", "index １\n".encode()),

@@ -225,3 +225,22 @@ def test_a_stranger_in_the_tally_counts_nowhere():
     assert not rule.is_met({"a", "c"})
     # Nor does somebody who calls himself a group.
     assert not rule.is_met({"g"})
+
+
+@pytest.mark.parametrize(
+    ("groups", "top", "why"),
+    [
+        ((), "b", "not defined"),
+        ((Group(name="g", threshold=1, members=("b",)),), "g", "not defined"),
+        ((Group(name="a", threshold=1, members=("a",)),), "a", "given twice"),
+        ((Group(name="none", threshold=1, members=("a",)),), "none", "given twice"),
+    ],
+)
+def test_a_quorum_over_names_that_are_not_there_is_none(groups, top, why):
+    with pytest.raises(ValueError, match=why):
+        Quorum(witnesses=("a",), groups=groups, top=top)
+
+
+def test_a_witness_is_not_called_none():
+    with pytest.raises(ValueError, match="none"):
+        Quorum(witnesses=("none",), top="none")
