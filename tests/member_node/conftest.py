@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from charter_kit import clause, clauses, limits, member
 
 from audit.note import NoteSigner
 from audit.state import EMPTY, Rejected, apply, open_next
@@ -18,13 +19,19 @@ from fedproto.authorisation import (
     recovery_threshold,
     seal_authorisation,
 )
-from fedproto.envelope import EVENT_TYPE, countersign
-from fedproto.events.governance import CharterAdopted, Choice, ProposalOpened, VoteCast
+from fedproto.events.governance import (
+    CharterAdopted,
+    Choice,
+    MemberAdmitted,
+    ProposalOpened,
+    PublicKey,
+    VoteCast,
+)
 from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
 from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
-from fedproto.governance.charter import ActingKey, Action, Charter, Clause, Limits, Member, Role
+from fedproto.governance.charter import Action, Charter, Role
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
-from fedproto.identity import ALGORITHM, SigningKey
+from fedproto.identity import SigningKey
 from fedproto.ids import ZERO_DIGEST, sha256_hex
 from fedproto.layout import vector_digest
 from fedproto.statements import Actor, Event, Head, Trace, leaf_id, seal_event
@@ -59,15 +66,12 @@ def signing_key(name):
 def make_charter(vote_quorum=3):
     members = []
     for name, roles in sorted(_ROLES.items()):
-        key = signing_key(name).verify_key
         seed = hashlib.sha256(name.encode()).digest()
-        is_witness = Role.WITNESS in roles
-        witness = NoteSigner(f"{name}.test/w1", seed, cosigner=True).vkey if is_witness else ""
-        acting = ActingKey(id=key.key_id, alg=ALGORITHM, pub=key.to_text())
-        members.append(Member(id=name, name=name, roles=roles, keys=(acting,), witness=witness))
-    clause = Clause(
-        propose=(Role.ADMINISTRATOR,), vote=(Role.TRAINER,), yes=vote_quorum, expires_s=86_400
-    )
+        keys = {"key": signing_key(name).verify_key.digest}
+        if Role.WITNESS in roles:
+            keys["witness"] = NoteSigner(f"{name}.test/w1", seed, cosigner=True).vkey
+        members.append(member(name, *roles, **keys))
+    run = clause((Role.ADMINISTRATOR,), (Role.TRAINER,), yes=vote_quorum)
     return Charter(
         version=1,
         prev_sha256=ZERO_DIGEST,
@@ -76,8 +80,10 @@ def make_charter(vote_quorum=3):
         log_vkey=NoteSigner(ORIGIN, hashlib.sha256(b"log").digest()).vkey,
         witness_quorum=3,
         members=tuple(members),
-        actions={Action.APPROVE_RUN.value: clause},
-        limits=Limits(min_members=3, max_rounds=10, tolerated=1),
+        actions=clauses(run),
+        limits=limits(),
+        retention={},
+        disclosure={},
     )
 
 
@@ -117,11 +123,17 @@ class World:
         self.state = EMPTY
         self.leaves = []
         self.clock = NOW
-        body = CharterAdopted(sha256=self.charter.digest, charter=self.charter)
-        genesis = self.seal("coordinator", body)
-        for name in TRAINERS:
-            genesis = countersign(genesis, EVENT_TYPE, signing_key(name))
-        self.admit(genesis)
+        body = CharterAdopted(
+            sha256=self.charter.digest,
+            charter=self.charter,
+            operator_key=PublicKey.of(signing_key("coordinator").verify_key),
+            proposal="",
+            votes=(),
+        )
+        self.act("coordinator", body)
+        for name in sorted(_ROLES.keys() - {"coordinator"}):
+            acting = PublicKey.of(signing_key(name).verify_key)
+            self.act(name, MemberAdmitted(acting=acting, recovery=None))
 
     def seal(self, actor, body):
         key = signing_key(actor)
@@ -199,6 +211,7 @@ class World:
             legal_basis=LegalBasis.NOT_PERSONAL,
             purpose="domain-adaptation",
             residency="jp",
+            licence="proprietary",
             policy_sha256=sha256_hex(b"policy"),
             size_bucket=10,
         )
@@ -282,7 +295,10 @@ WILLING = Policy(
     max_phase_timeout_s=60,
     auto_vote=True,
     dataset=DatasetTerms(
-        legal_basis=LegalBasis.NOT_PERSONAL, purpose="domain-adaptation", residency="jp"
+        legal_basis=LegalBasis.NOT_PERSONAL,
+        purpose="domain-adaptation",
+        residency="jp",
+        licence="proprietary",
     ),
 )
 

@@ -344,8 +344,8 @@ class SmallCoordinator(
 
     def start_round(self, raw):
         """Record an attempt and stand ready for its sessions."""
-        charter = self.ledger.state.charter
-        authorisation = open_authorisation(raw, charter.verify_key)
+        state = self.ledger.state
+        authorisation = open_authorisation(raw, state.verify_key)
         content = authorisation.content
         self.act(
             self.party,
@@ -358,7 +358,7 @@ class SmallCoordinator(
                 invited=content.members,
             ),
         )
-        roster = {m: charter.member(m).keys[0].verify_key for m in content.members}
+        roster = {m: state.acting_key(m) for m in content.members}
 
         def close(total):
             start = np.frombuffer(self.artifacts[content.model_in], "<f4")

@@ -28,14 +28,14 @@ def refused(code, call, *arguments):
 
 
 def consent(world, content, site, *, now=NOW, signer="coordinator"):
-    authorisation = authenticate(world.sign(content, signer), world.charter)
+    authorisation = authenticate(world.sign(content, signer), world.state)
     return check(authorisation, grounds_of(world.state, content.run), site, now)
 
 
 def recorded(world, **changes):
     """Record and return the authorisation of the next attempt, with `changes`."""
     content = world.authorisation(**changes)
-    world.start(authenticate(world.sign(content), world.charter))
+    world.start(authenticate(world.sign(content), world.state))
     return content
 
 
@@ -63,7 +63,7 @@ def test_a_new_attempt_follows_an_aborted_one(approved, site):
 @pytest.mark.parametrize("signer", ["honda", "secretariat", "pfn", "stranger"])
 def test_an_authorisation_that_the_operator_did_not_sign_is_forged(approved, signer):
     raw = approved.sign(approved.authorisation(), signer)
-    refused("RNM-CONSENT-0005", authenticate, raw, approved.charter)
+    refused("RNM-CONSENT-0005", authenticate, raw, approved.state)
 
 
 @given(st.data())
@@ -71,7 +71,7 @@ def test_an_authorisation_that_the_operator_did_not_sign_is_forged(approved, sig
 def test_a_changed_byte_makes_an_authorisation_forged(approved, data):
     raw = bytearray(approved.sign(approved.authorisation()))
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
-    refused("RNM-CONSENT-0005", authenticate, bytes(raw), approved.charter)
+    refused("RNM-CONSENT-0005", authenticate, bytes(raw), approved.state)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_mandate_below_the_quorum_is_refused_by_the_ledger_and_again_by_the_no
         grounds,
         proposal=replace(grounds.proposal, votes=grounds.proposal.votes[:2]),
     )
-    authorisation = authenticate(good.sign(content), good.charter)
+    authorisation = authenticate(good.sign(content), good.state)
     fault = refused("RNM-CONSENT-0001", check, authorisation, forced, site, NOW)
     assert "2 of 3 votes" in fault.why
 
@@ -199,21 +199,21 @@ def test_a_mandate_that_binds_a_member_without_its_yes_is_refused_again_by_the_n
     world.propose()
     world.approve(("honda", "softbank", "sony"))
     content = world.authorisation()
-    world.start(authenticate(world.sign(content), world.charter))
+    world.start(authenticate(world.sign(content), world.state))
     fault = refused("RNM-CONSENT-0001", consent, world, content, site)
     assert "nec is not among the members" in fault.why
     grounds = grounds_of(world.state, RUN)
     everyone = ("honda", "nec", "softbank", "sony")
     mandate = replace(grounds.mandate, body=replace(grounds.mandate.body, members=everyone))
     forced = replace(grounds, mandate=mandate)
-    authorisation = authenticate(world.sign(content), world.charter)
+    authorisation = authenticate(world.sign(content), world.state)
     fault = refused("RNM-CONSENT-0001", check, authorisation, forced, site, NOW)
     assert "did not vote yes" in fault.why
 
 
 def test_a_base_model_that_nobody_approved_is_refused(approved, site):
     content = recorded(approved)
-    authorisation = authenticate(approved.sign(content), approved.charter)
+    authorisation = authenticate(approved.sign(content), approved.state)
     grounds = replace(grounds_of(approved.state, RUN), base_approved=False)
     refused("RNM-CONSENT-0001", check, authorisation, grounds, site, NOW)
 
@@ -251,7 +251,7 @@ def test_a_node_whose_marks_were_set_back_notices_it_by_its_own_receipts(approve
             run=RUN,
             round=1,
             attempt=1,
-            authorisation_sha256=authenticate(approved.sign(first), approved.charter).digest,
+            authorisation_sha256=authenticate(approved.sign(first), approved.state).digest,
             dataset=dataset,
             upload_sha256=OTHER,
             upload_bytes=36,
@@ -276,7 +276,7 @@ def test_a_first_round_from_another_adapter_is_refused_by_the_ledger_and_by_the_
     approved, site
 ):
     content = approved.authorisation(model_in=OTHER)
-    authorisation = authenticate(approved.sign(content), approved.charter)
+    authorisation = authenticate(approved.sign(content), approved.state)
     with pytest.raises(AssertionError, match="adapter that is due"):
         approved.start(authorisation)
     recorded(approved)

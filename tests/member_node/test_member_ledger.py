@@ -94,10 +94,10 @@ def test_a_node_consents_from_what_it_verified_itself(client, world, site):
     world.propose()
     world.approve()
     content = world.authorisation()
-    world.start(authenticate(world.sign(content), world.charter))
+    world.start(authenticate(world.sign(content), world.state))
     state = client.sync()
     assert client.head.size == len(world.leaves)
-    authorisation = authenticate(world.sign(content), state.charter)
+    authorisation = authenticate(world.sign(content), state)
     assert check(authorisation, grounds_of(state, RUN), site, NOW).content == content
 
 
@@ -210,11 +210,11 @@ def test_an_aborted_round_moves_prev_but_not_the_model(client, world, site):
     world.propose()
     world.approve()
     first = world.authorisation()
-    world.start(authenticate(world.sign(first), world.charter))
+    world.start(authenticate(world.sign(first), world.state))
     closed = world.close(Outcome.ABORTED)
     second = world.authorisation()
     assert (second.prev, second.model_in) == (closed, first.model_in)
-    world.start(authenticate(world.sign(second), world.charter))
+    world.start(authenticate(world.sign(second), world.state))
     state = client.sync()
-    authorisation = authenticate(world.sign(second), state.charter)
+    authorisation = authenticate(world.sign(second), state)
     assert check(authorisation, grounds_of(state, RUN), site, NOW).content.attempt == 2

@@ -37,7 +37,7 @@ class Attempt:
         world = make_world()
         world.propose(plan_of(parameters=parameters))
         world.approve()
-        self.authorisation = authenticate(world.sign(world.authorisation()), world.charter)
+        self.authorisation = authenticate(world.sign(world.authorisation()), world.state)
         self.names = [MemberId(name) for name in world.mandate.members]
         self.roster = {name: key_of(name).verify_key for name in self.names}
         self.key_of = key_of
