@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from audit import bundle, checkpoint, merkle, tiles
+from audit import bundle, merkle, tiles
 from audit.checkpoint import TreeHead
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
+from audit.opening import check_head, load, wrong_key
 from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
 from audit.replay import advance
 from audit.sequencer import Appended, Columns, Job, Sequencer
 from audit.state import Rejected, apply, open_next
-from audit.store import Head, Store
-from audit.tree_check import check_tree
+from audit.store import Store
 from audit.validation import validations
 from fedproto.durable import make_private_directory
 from fedproto.errors import LocalFault
@@ -96,7 +96,7 @@ class Ledger:
         """Start a log with its first charter; raise RNM-CONF-0001 if one is here already."""
         state, _ = advance(EMPTY, genesis_leaf)
         if state.charter.log_vkey != log_key.vkey:
-            raise _wrong_key(directory)
+            raise wrong_key(directory)
         make_private_directory(directory)
         ledger = cls._start(directory, log_key, clock, founding=True)
         try:
@@ -134,8 +134,8 @@ class Ledger:
         store: Store | None = None
         try:
             store = Store(directory / _DATABASE)
-            head = _head(directory, store, log_key, founding=founding)
-            edge, state = _load(store, head, log_key)
+            head = check_head(directory, store, log_key, founding=founding)
+            edge, state = load(store, head, log_key)
             sequencer = Sequencer(
                 store,
                 log_key,
@@ -257,8 +257,12 @@ class Ledger:
                 self._publish()
         return verified
 
-    def export(self, path: Path) -> None:
-        """Write the bundle of the newest cosigned checkpoint; raise RNM-LEDGER-0006 without one."""
+    def export(self, path: Path) -> int:
+        """Write the bundle of the newest cosigned checkpoint and return its size.
+
+        Raises:
+            LocalFault: RNM-LEDGER-0006 no checkpoint carries the quorum yet.
+        """
         cosigned = self._cosigned
         if cosigned is None:
             raise LocalFault(
@@ -270,6 +274,7 @@ class Ledger:
         policy = policy_of(self.state.charter_at(cosigned.size))
         entries = self._store.entries(0, cosigned.size)
         bundle.write(path, note=cosigned.note, entries=entries, policy=policy)
+        return cosigned.size
 
     def _publish(self) -> None:
         if self._cosigned is not None:
@@ -296,66 +301,9 @@ class Ledger:
         lines = merge((*signed.lines, *parse_lines(b"".join(stored))))
         policy = policy_of(self.state.charter_at(size))
         full = Note(signed.text, lines)
-        if len(policy.cosignatures(full)) < policy.quorum:
+        if not policy.is_met(policy.cosignatures(full)):
             return None
         return _Cosigned(size, full.encode())
-
-
-def _head(directory: Path, store: Store, log_key: NoteSigner, *, founding: bool) -> Head:
-    head = store.head()
-    if head is None:
-        head = Head(
-            origin=log_key.name,
-            log_vkey=log_key.vkey,
-            size=0,
-            root=merkle.EMPTY_ROOT,
-            epoch=0,
-        )
-        store.start(head)
-    if (head.origin, head.log_vkey) != (log_key.name, log_key.vkey):
-        raise _wrong_key(directory)
-    if not founding and not head.size:
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what=f"no ledger was opened in {directory}",
-            why="it has no first entry: its founding was broken off",
-            mend="found the consortium again in an empty directory",
-        )
-    if founding and head.size:
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what=f"no ledger was founded in {directory}",
-            why="one is there already, and a ledger is never overwritten",
-            mend="choose another directory",
-        )
-    return head
-
-
-def _load(store: Store, head: Head, log_key: NoteSigner) -> tuple[tiles.RightEdge, State]:
-    """Hash every entry up to the signed root, then derive the state again."""
-    edge, state = tiles.RightEdge(), EMPTY
-    if head.size == 0:
-        return edge, state
-    note = store.checkpoint(head.size)
-    if note is None:
-        raise unverified("the ledger was refused", "the checkpoint of its head is missing")
-    signed = checkpoint.open_checkpoint(note, log_key.verifier, head.origin)
-    if (signed.head.size, signed.head.root_bytes) != (head.size, head.root):
-        raise unverified("the ledger was refused", "its head is not what the log key signed")
-
-    def bundle_bytes(n: int, width: int) -> bytes:
-        return tiles.encode_bundle(store.entries(n * tiles.WIDTH, n * tiles.WIDTH + width))
-
-    entries = check_tree(signed.head, store.tile, bundle_bytes)
-    edge.accept(edge.grow([merkle.leaf_hash(entry) for entry in entries]))
-    for index, leaf in enumerate(entries):
-        try:
-            state, _ = advance(state, leaf)
-        except LocalFault as fault:
-            raise unverified(
-                "the ledger was refused", f"entry {index} does not follow: {fault.code} {fault.why}"
-            ) from None
-    return edge, state
 
 
 def _columns(event: Event) -> Columns:
@@ -376,15 +324,6 @@ def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:
         "timestamp": item.timestamp,
         "line": item.line.encode(),
     }
-
-
-def _wrong_key(directory: Path) -> LocalFault:
-    return LocalFault(
-        "RNM-CONF-0001",
-        what=f"the ledger in {directory} was not opened",
-        why="the log key is not the one that its charter names",
-        mend="use the log key that this ledger was founded with",
-    )
 
 
 def _out_of_range(asked: str, size: int) -> LocalFault:

@@ -30,8 +30,10 @@ RULES: dict[str, tuple[Role, ...]] = {
     "/fedproto.v1.Governance/Propose": (Role.ADMINISTRATOR,),
     "/fedproto.v1.Governance/Vote": (Role.TRAINER,),
     "/fedproto.v1.Governance/SignParticipation": (Role.TRAINER,),
-    # The charter decides by the act: an auditor may report an incident, an observer nothing.
-    "/fedproto.v1.Governance/Submit": tuple(role for role in Role if role is not Role.OBSERVER),
+    # The charter decides by the act; who only reads has no way to write, whatever a charter says.
+    "/fedproto.v1.Governance/Submit": tuple(
+        role for role in Role if role not in {Role.AUDITOR, Role.OBSERVER}
+    ),
     "/fedproto.v1.Witness/Attend": (Role.WITNESS,),
     "/fedproto.v1.Witness/Validate": (Role.WITNESS,),
     "/fedproto.v1.Rounds/Start": (Role.ADMINISTRATOR,),

@@ -4,6 +4,7 @@ Decides which method takes which act; whether an act is admitted is decided by t
 by `roles`. A shell module.
 """
 
+import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from federation.roles import caller_of
 from federation.runs import Runs
 from fedproto.errors import LocalFault
 from fedproto.events.governance import ActRefused
+from fedproto.events.oversight import ExportIssued
+from fedproto.ids import Digest
 from fedproto.party import now_ms
 from fedproto.statements import Event, leaf_id
 from fedproto.v1 import (
@@ -126,6 +129,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
 
     def __init__(self, register: Register) -> None:
         self._register = register
+        self._issued: set[ExportIssued] = set()
 
     def GetCheckpoint(self, request: Any, _: Any) -> Any:  # noqa: N802
         """Return the newest cosigned checkpoint; waits for one if asked to."""
@@ -166,14 +170,25 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         hashes = self._register.ledger.prove_consistency(request.old_size, request.size)
         return ledger_pb2.ProveResponse(hashes=hashes)
 
-    def Export(self, _: Any, __: Any) -> Iterator[Any]:  # noqa: N802
-        """Yield a bundle for offline verification."""
+    def Export(self, _: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        """Yield a bundle for offline verification; that it was handed out is an entry first."""
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "bundle.zip"
-            self._register.ledger.export(path)
+            size = self._register.ledger.export(path)
             with path.open("rb") as file:
+                digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+                self._issue(
+                    ExportIssued(recipient=caller_of(context), bundle_sha256=digest, size=size)
+                )
+                file.seek(0)
                 while block := file.read(CHUNK):
                     yield ledger_pb2.ExportChunk(data=block)
+
+    def _issue(self, issued: ExportIssued) -> None:
+        """Record an export; the same bundle to the same reader again is the same export."""
+        if issued not in self._issued:
+            self._register.act(issued)
+            self._issued.add(issued)
 
 
 class RoundsService(rounds_pb2_grpc.RoundsServicer):

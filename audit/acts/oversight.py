@@ -102,8 +102,11 @@ def grant_access(state: State, act: Logged[AccessGranted]) -> State:
 def issue_export(state: State, act: Logged[ExportIssued]) -> State:
     """A bundle left the ledger; whoever made it says so."""
     check_roles(state.charter, act.member, _ANYONE, "export.issued")
-    if act.body.size > state.size:
-        raise refuse(f"the bundle holds {act.body.size} entries, this log has {state.size}")
+    body = act.body
+    if body.size > state.size:
+        raise refuse(f"the bundle holds {body.size} entries, this log has {state.size}")
+    if state.charter.member(body.recipient) is None:
+        raise refuse(f"{body.recipient} is not a member under this charter")
     return state
 
 

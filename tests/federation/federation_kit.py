@@ -192,12 +192,11 @@ class Member:
         """Play one attempt; say whether it came to a result."""
         authorisation = open_authorisation(raw, state.verify_key)
         content = authorisation.content
-        roster = {m.id: m.keys[0].verify_key for m in state.charter.members if m.keys}
         half = SecAggClient(
             authorisation=authorisation,
             member=self.name,
             key=self.party.signing_key,
-            roster={member: roster[member] for member in content.members},
+            roster={member: state.acting_key(member) for member in content.members},
             entropy=os.urandom,
         )
         half = self.tampers(half)
@@ -331,6 +330,7 @@ class Federation:
                     legal_basis=LegalBasis.NOT_PERSONAL,
                     purpose="test",
                     residency="JP",
+                    licence="proprietary",
                     policy_sha256=sha256_hex(name.encode()),
                     size_bucket=10,
                 ),

@@ -250,7 +250,7 @@ def running(federation):
 
 def receipt_of(federation, answer):
     assert not answer.code, answer
-    return open_event(answer.receipt, federation.consortium.charter.verify_key).event
+    return open_event(answer.receipt, federation.coordinator.ledger.state.verify_key).event
 
 
 def test_a_proposal_is_voted_on_and_trained_round_by_round_to_its_end(running):
@@ -334,7 +334,7 @@ def refusal(running, name, raw):
 def test_a_forged_authorisation_is_refused_before_anything_is_touched(running):
     raw = running.coordinator.authorise(RUN)
     running.coordinator.start_round(raw)
-    content = open_authorisation(raw, running.consortium.charter.verify_key).content
+    content = open_authorisation(raw, running.coordinator.ledger.state.verify_key).content
     forged = seal_authorisation(content, running.secretariat.signing_key)
     assert refusal(running, "nec", forged) == "RNM-CONSENT-0005"
     assert refusal(running, "nec", raw[:-9] + b"A" + raw[-8:]) == "RNM-CONSENT-0005"
@@ -350,7 +350,7 @@ def test_a_round_that_the_ledger_does_not_have_is_refused(running, monkeypatch):
 def test_a_run_that_no_mandate_covers_is_refused(running, monkeypatch):
     monkeypatch.setattr("member_node.participation._LEDGER_PATIENCE_S", 1.0)
     honest = running.coordinator.authorise(RUN)
-    content = open_authorisation(honest, running.consortium.charter.verify_key).content
+    content = open_authorisation(honest, running.coordinator.ledger.state.verify_key).content
     other = replace(content, run="8" * 32)
     raw = seal_authorisation(other, running.coordinator.party.signing_key)
     assert refusal(running, "nec", raw) == "RNM-CONSENT-0001"
@@ -416,7 +416,7 @@ def test_an_adapter_made_for_one_member_alone_is_refused(running):
     running.round()
     raw = running.coordinator.authorise(RUN)
     running.coordinator.start_round(raw)
-    content = open_authorisation(raw, running.consortium.charter.verify_key).content
+    content = open_authorisation(raw, running.coordinator.ledger.state.verify_key).content
     bait = running.coordinator.offer_adapter(INITIAL + 1)
     for changed in (replace(content, model_in=bait), replace(content, clip_milli=10**6)):
         forged = seal_authorisation(changed, running.coordinator.party.signing_key)

@@ -109,10 +109,12 @@ class AccessGranted:
 class ExportIssued:
     """A bundle of the log's first `size` entries was handed out."""
 
+    recipient: MemberId
     bundle_sha256: Digest
     size: int
 
     def __post_init__(self) -> None:
+        require_members(self.recipient)
         require_digests(self.bundle_sha256)
         if self.size < 1:
             raise ValueError("a bundle holds entries")
