@@ -35,8 +35,12 @@ sys.exit(renmei.cli.main(sys.argv[1:]))
 """
 
 
+# The charter, seven seats, a base model.
+SIZE = 9
+
+
 class Case:
-    """A bundle of a consortium with two entries, and what its members published."""
+    """A bundle of a consortium, its founding and one entry more, and what its members published."""
 
     def __init__(self, folder: Path) -> None:
         consortium = found(folder / "c", consortium="demo", coordinator="a:1", gateway="a:2")
@@ -106,7 +110,7 @@ def test_a_bundle_verifies_offline_with_one_library(case: Case) -> None:
     assert result.returncode == 0, result.stderr
     envelope = json.loads(result.stdout)
     assert envelope["schema"] == "renmei.audit.verify/v1"
-    assert envelope["data"]["size"] == 2
+    assert envelope["data"]["size"] == SIZE
     assert envelope["data"]["witnesses"] == ["honda", "nec", "sony"]
     assert envelope["data"]["unpinned"] == []
     assert envelope["warnings"] == []
@@ -193,28 +197,29 @@ def test_the_log_lists_entries_and_filters_them(case: Case) -> None:
     rows = json.loads(audit("log", case.path, "--json").stdout)["data"]
     assert [(row["index"], row["type"]) for row in rows] == [
         (0, "charter.adopted"),
-        (1, "base_model.approved"),
+        *((index, "member.admitted") for index in range(1, SIZE - 1)),
+        (SIZE - 1, "base_model.approved"),
     ]
     only = json.loads(audit("log", case.path, "--member", "pfn", "--json").stdout)["data"]
-    assert [row["index"] for row in only] == [1]
+    assert [row["type"] for row in only] == ["member.admitted", "base_model.approved"]
     assert json.loads(audit("log", case.path, "--type", "vote.cast", "--json").stdout)["data"] == []
 
 
 def test_an_entry_is_shown_whole_with_its_trace(case: Case) -> None:
-    data = json.loads(audit("show", case.path, 1, "--json").stdout)["data"]
-    assert data["event"]["body"]["name"] == "renmei-tiny"
+    data = json.loads(audit("show", case.path, SIZE - 1, "--json").stdout)["data"]
+    assert data["event"]["body"]["model"]["name"] == "renmei-tiny"
     assert data["event"]["trace"]["trace_id"] == "ab" * 16
     assert len(data["signers"]) == 1
 
 
-@pytest.mark.parametrize("index", [2, 99])
+@pytest.mark.parametrize("index", [SIZE, 99])
 def test_an_entry_that_is_not_there_exits_2(case: Case, index: int) -> None:
     assert audit("show", case.path, index).returncode == 2
 
 
 def test_the_head_is_the_signed_note_itself(case: Case) -> None:
     data = json.loads(audit("head", case.path, "--json").stdout)["data"]
-    assert data["note"].startswith(f"{data['origin']}\n2\n")
+    assert data["note"].startswith(f"{data['origin']}\n{SIZE}\n")
     assert [c["member"] for c in data["cosignatures"]] == ["honda", "nec", "sony"]
 
 
