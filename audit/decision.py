@@ -57,9 +57,12 @@ def stands(state: State, proposal: Proposal) -> Verdict:
     return verdict_of_all([verdict(motion, answers) for motion in asked])
 
 
-def approvals(proposal: Proposal) -> tuple[Digest, ...]:
-    """Return the yes votes on a proposal, sorted: what its decision cites."""
-    return tuple(sorted(v.leaf for v in proposal.votes if v.body.choice is Choice.YES))
+def approvals(state: State, proposal: Proposal) -> tuple[Digest, ...]:
+    """Return the yes votes that count on a proposal, sorted: what its decision cites."""
+    # The yes of a member that was suspended or has left since carries nothing.
+    counted = entitled(state, proposal.opened.body)
+    yes = (vote for vote in proposal.votes if vote.body.choice is Choice.YES)
+    return tuple(sorted(vote.leaf for vote in yes if vote.member in counted))
 
 
 def find(state: State, leaf: Digest) -> Proposal:
@@ -109,7 +112,7 @@ def require_carried(
     standing = stands(state, proposal)
     if standing is not Verdict.CARRIED:
         raise refuse(f"the proposal is {standing.value}, not carried", QUORUM)
-    if votes != approvals(proposal):
+    if votes != approvals(state, proposal):
         raise refuse("the decision cites other votes than those in the ledger")
     check_ripe(state, proposal)
     term = max(motion.clause.expires_s for motion in motions(state, opened))

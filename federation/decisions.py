@@ -91,7 +91,7 @@ def _is_ripe(state: State, proposal: Proposal) -> bool:
 def _carried_out(state: State, proposal: Proposal, run: RunId, now_ms: int) -> Body | None:
     """Return the act that carries a proposal out, or nothing while something else is missing."""
     terms, leaf = proposal.opened.body.terms, proposal.opened.leaf
-    votes = decision.approvals(proposal)
+    votes = decision.approvals(state, proposal)
     match terms:
         case RunPlan():
             return _mandate(state, proposal, terms, run, now_ms)
@@ -124,13 +124,15 @@ def _mandate(
     opened, ballots = proposal.opened.body, proposal.ballots
     if not (set(plan.members) <= ballots.keys() or now_ms > opened.closes_at):
         return None
-    willing = tuple(m for m in plan.members if m in ballots and ballots[m].choice is Choice.YES)
+    counted = decision.entitled(state, opened)
+    yes = {m for m, ballot in ballots.items() if ballot.choice is Choice.YES and m in counted}
+    willing = tuple(m for m in plan.members if m in yes)
     if len(willing) < plan.min_members or state.stopped(run) is not None:
         return None
     return RunApproved(
         run=run,
         proposal=proposal.opened.leaf,
-        votes=decision.approvals(proposal),
+        votes=decision.approvals(state, proposal),
         members=willing,
         plan=plan,
         plan_sha256=opened.terms_sha256,

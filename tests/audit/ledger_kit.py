@@ -252,7 +252,10 @@ class Story:
 
     def cited(self, proposed: Digest) -> dict[str, Any]:
         """What a decision says of the proposal that carried it."""
-        return {"proposal": proposed, "votes": approvals(self.state.proposals[proposed])}
+        return {
+            "proposal": proposed,
+            "votes": approvals(self.state, self.state.proposals[proposed]),
+        }
 
     def base_model(self) -> Digest:
         return self.act("pfn", base_model())

@@ -34,6 +34,7 @@ from fedproto.events.governance import (
     Choice,
     EmergencyStopped,
     KeyTerms,
+    MemberStatus,
     ResumeTerms,
     Standing,
     StandingTerms,
@@ -87,6 +88,18 @@ def test_a_plan_without_enough_willing_members_expires(founded):
         founded.vote(member, proposed)
     assert settle(founded) == []
     assert settle(founded, T0 + HOUR + 1) == ["ProposalClosed"]
+
+
+def test_a_mandate_leaves_out_who_left_after_its_yes(founded):
+    """Its ballot no longer counts: a mandate that bound the member, or cited it, would be refused."""
+    proposed = founded.proposal()
+    ballots = {member: founded.vote(member, proposed) for member in TRAINERS}
+    leave = MemberStatus(member="nec", standing=Standing.WITHDRAWN, proposal="", votes=())
+    founded.act("nec", leave)
+    assert settle(founded) == ["RunApproved"]
+    mandate = founded.state.mandate("0" * 32).body
+    assert mandate.members == tuple(member for member in TRAINERS if member != "nec")
+    assert set(mandate.votes) == set(ballots.values()) - {ballots["nec"]}
 
 
 def test_a_rejected_plan_is_closed_at_once(founded):
