@@ -6,6 +6,7 @@ that this party pinned. A shell module.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from fedproto import telemetry, transport
 from fedproto.errors import LocalFault
 from fedproto.events.governance import ProposalOpened
 from fedproto.events.models import BaseModelApproved
+from fedproto.identity import SigningKey
 from fedproto.ids import Digest
 from fedproto.layout import FlatVector, vector_digest
 from fedproto.party import Party, utc_now
@@ -42,14 +44,15 @@ _GRACE_S = 10.0
 class CoordinatorClient:
     """One party's connection to the coordinator. Close it after use."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, mirror: str = MIRROR) -> None:
+        """Open a party's directory; a node that runs there keeps a `mirror` of its own."""
         self.party = Party.load(root)
         profile = self.party.profile
         credentials = transport.Credentials.load(self.party.keys, utc_now)
         self._address = profile.coordinator
         self._channel = transport.dial(self._address, credentials)
         self._mirror = Mirror(
-            root / MIRROR,
+            root / mirror,
             log_vkey=profile.log_vkey,
             origin=profile.origin,
             genesis_sha256=Digest(profile.genesis_sha256),
@@ -96,16 +99,44 @@ class CoordinatorClient:
         """Release a base model; return the entry's index."""
         return self._act(body, governance_pb2_grpc.GovernanceStub(self._channel).ApproveBaseModel)
 
-    def _act(self, body: Body, call: Callable[..., Any]) -> int:
-        state = self.sync()
-        head = self._mirror.head
-        event = self.party.event(
+    def submit(
+        self, body: Body, extra_keys: tuple[SigningKey, ...] = (), *, key: SigningKey | None = None
+    ) -> int:
+        """Send any act of this party's own, signed by its acting key (or `key`) and by `extra_keys`.
+
+        Returns the entry's index; raises RNM-GOV-* what the charter refuses.
+        """
+        call = governance_pb2_grpc.GovernanceStub(self._channel).Submit
+        return self._act(body, call, extra_keys, key=key)
+
+    def entry(self, index: int) -> bytes:
+        """Return an entry of the verified mirror."""
+        return self._mirror.leaf(index)
+
+    def sealed(
+        self, body: Body, extra_keys: tuple[SigningKey, ...] = (), *, key: SigningKey | None = None
+    ) -> bytes:
+        """Return an act, signed on the ledger as it was last verified; nothing is sent."""
+        party = self.party if key is None else replace(self.party, signing_key=key)
+        state, head = self._mirror.state, self._mirror.head
+        event = party.event(
             body,
             charter=state.charter.digest,
             head=Head(size=head.size, root=head.root),
             trace=telemetry.current(),
         )
-        leaf = seal_event(event, (self.party.signing_key,))
+        return seal_event(event, (party.signing_key, *extra_keys))
+
+    def _act(
+        self,
+        body: Body,
+        call: Callable[..., Any],
+        extra_keys: tuple[SigningKey, ...] = (),
+        *,
+        key: SigningKey | None = None,
+    ) -> int:
+        self.sync()
+        leaf = self.sealed(body, extra_keys, key=key)
         return int(self._call(call, governance_pb2.ActRequest(envelope=leaf), _ACT_S).index)
 
     def _call(self, call: Callable[..., Any], request: Any, timeout_s: float) -> Any:
