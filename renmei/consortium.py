@@ -6,7 +6,7 @@ which belongs off line. A shell module.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def found(
     vote_quorum: int = 3,
     witness_quorum: int = 3,
     mandate_s: int = 86_400,
+    clauses: Mapping[str, Clause] | None = None,
 ) -> Consortium:
     """Found a consortium below `root`; refuse a directory that holds one already (RNM-CONF-0001).
 
@@ -88,6 +89,7 @@ def found(
         vote_quorum: yes votes that carry a run.
         witness_quorum: cosignatures that publish a checkpoint.
         mandate_s: how long a mandate holds, in seconds.
+        clauses: what decides each action; by default that of a consortium of equals.
     """
     if (root / "authority").exists():
         raise LocalFault(
@@ -111,7 +113,11 @@ def found(
     operator = parties[OPERATOR]
     log_key = NoteSigner(blank.origin, seed_file(operator.keys / LOG_KEY, 32))
     charter = _charter(
-        parties, seats, log_key.vkey, vote_quorum=vote_quorum, quorum=witness_quorum, s=mandate_s
+        parties,
+        seats,
+        log_key.vkey,
+        quorum=witness_quorum,
+        clauses=default_clauses(vote_quorum, mandate_s) if clauses is None else clauses,
     )
     for name, party in parties.items():
         profile = replace(party.profile, log_vkey=log_key.vkey, genesis_sha256=charter.digest)
@@ -211,9 +217,8 @@ def _charter(
     seats: Sequence[Seat],
     log_vkey: str,
     *,
-    vote_quorum: int,
     quorum: int,
-    s: int,
+    clauses: Mapping[str, Clause],
 ) -> Charter:
     profile = parties[OPERATOR].profile
     return Charter(
@@ -226,7 +231,7 @@ def _charter(
         members=tuple(
             _member(parties[seat.id], seat) for seat in sorted(seats, key=lambda seat: seat.id)
         ),
-        actions=_clauses(vote_quorum, s),
+        actions=dict(clauses),
         limits=Limits(
             min_members=3,
             max_rounds=100,
@@ -260,7 +265,7 @@ def _member(party: Party, seat: Seat) -> Member:
     )
 
 
-def _clauses(quorum: int, mandate_s: int) -> dict[str, Clause]:
+def default_clauses(quorum: int, mandate_s: int) -> dict[str, Clause]:
     """The default for a consortium of equals; every number is the charter's to change by vote."""
     trainers, anyone = (Role.TRAINER,), (Role.ADMINISTRATOR, Role.TRAINER)
 
