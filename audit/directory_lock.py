@@ -15,8 +15,10 @@ from fedproto.errors import LocalFault
 class DirectoryLock:
     """Held from `take` to `release`, or while used as a context."""
 
-    def __init__(self, directory: Path, *, code: str = "RNM-LEDGER-0005") -> None:
-        self._path = directory / "lock"
+    def __init__(
+        self, directory: Path, *, code: str = "RNM-LEDGER-0005", name: str = "lock"
+    ) -> None:
+        self._path = directory / name
         self._code = code
         self._handle: int | None = None
 

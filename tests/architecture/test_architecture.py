@@ -205,7 +205,7 @@ def test_an_auditor_installs_cryptography_alone() -> None:
 DISTRIBUTIONS = {"grpc": "grpcio", "google": "protobuf", "opentelemetry": "opentelemetry-sdk"}
 ROLES = {
     "proto/fedproto": ("net",),
-    "audit": ("net",),
+    "audit": ("net", "postgresql"),
     "federation": ("net", "coordinator"),
     "member_node": ("net", "coordinator", "member", "pretrain"),
     "base_model": ("net", "pretrain"),

@@ -12,7 +12,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
-from ledger_kit import LOG_KEY, Story, base_model, digest, full_story, witness_lines
+from ledger_kit import LOG_KEY, Story, base_model, digest, witness_lines
 
 from audit.ledger import Ledger
 from fedproto.errors import LocalFault
@@ -21,14 +21,16 @@ from fedproto.errors import LocalFault
 def open_ledger(directory: Path) -> Ledger:
     if (directory / "ledger.db").exists():
         return Ledger.open(directory, log_key=LOG_KEY)
-    return Ledger.create(directory, log_key=LOG_KEY, genesis_leaf=full_story().leaves[0])
+    story = Story()
+    story.genesis()
+    ledger = Ledger.create(directory, log_key=LOG_KEY, genesis_leaf=story.leaves[0])
+    for leaf in story.leaves[1:]:
+        ledger.append(leaf)
+    return ledger
 
 
 def approval(story: Story, salt: str) -> bytes:
-    from dataclasses import replace
-
-    body = replace(base_model(), manifest_sha256=digest(salt))
-    return story.leaf("pfn", body, id=digest(salt)[:32])
+    return story.leaf("pfn", base_model(salt), id=digest(salt)[:32])
 
 
 def load(directory: Path) -> None:

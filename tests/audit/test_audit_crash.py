@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ledger_kit import LOG_KEY, charter_of, full_story
+from ledger_kit import FOUNDED, LOG_KEY, charter_of, full_story
 
 from audit import tiles
 from audit.checkpoint import open_checkpoint
@@ -118,7 +118,7 @@ def test_a_full_disk_refuses_by_name_and_the_ledger_goes_on_when_there_is_room()
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "1 ['RNM-DISK-0001'] 40 True True\n"
+    assert run.stdout == f"{FOUNDED} ['RNM-DISK-0001'] 40 True True\n"
 
 
 LIMITED = """
