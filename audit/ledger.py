@@ -81,6 +81,7 @@ class Ledger:
         self._store, self._lock, self._sequencer = store, lock, sequencer
         self._cosigning = threading.Lock()
         self._publisher = Publisher(directory / _PUBLIC)
+        self._held: LocalFault | None = None
         self._cosigned = self._newest_cosigned()
         self._publish()
 
@@ -180,6 +181,19 @@ class Ledger:
         """Why the published files lag behind, if they do; entries are durable all the same."""
         return self._publisher.fault
 
+    @property
+    def held(self) -> LocalFault | None:
+        """Why no entry is taken at present, or nothing."""
+        return self._held
+
+    def hold(self, why: LocalFault) -> None:
+        """Take no entry, and so sign nothing, until `release`."""
+        self._held = why
+
+    def release(self) -> None:
+        """Take entries again."""
+        self._held = None
+
     def read(self, leaf: bytes) -> SignedEvent:
         """Verify an act by the keys in force; raise RNM-SIG-*, RNM-FORM-*."""
         return open_next(self.state, leaf)
@@ -196,6 +210,8 @@ class Ledger:
         known = state.leaves.get(digest)
         if known is not None:
             return Appended(known, digest, state.size)
+        if self._held is not None:
+            raise self._held
         if signed is None and len(leaf) <= tiles.MAX_ENTRY:
             signed = open_next(state, leaf)
         job = Job(leaf=leaf, leaf_hash=digest, signed=signed)

@@ -93,6 +93,17 @@ class Mirror:
                     found.append(entry)
         return found
 
+    def prove_consistency(self, old: int, size: int) -> list[bytes]:
+        """Return the proof that the tree of `size` extends that of `old`; RNM-FORM-0002 beyond the end."""
+        if not 0 <= old <= size <= self.head.size:
+            raise LocalFault(
+                "RNM-FORM-0002",
+                what="the mirror proved nothing",
+                why=f"sizes {old} and {size} are not within its {self.head.size}",
+                mend="update the mirror first",
+            )
+        return merkle.prove_consistency(tiles.node_reader(self._tile), old, size)
+
     def update(self, note: bytes, entries: Iterable[bytes]) -> State:
         """Accept a checkpoint and the entries from here up to it, durably, or raise and stay.
 

@@ -22,6 +22,18 @@ def register(commands: Commands) -> None:
         en="serve the consortium until told to stop",
         ja="停止の指示があるまで稼働します",
     )
+    recover = coordinator.verb(
+        "recover",
+        handler="federation.commands:recover_",
+        en="bring a ledger restored from a backup up to a member's mirror",
+        ja="バックアップから復元した台帳に、メンバーの複製から続きを取り込みます",
+    )
+    recover.add_argument(
+        "--mirror",
+        required=True,
+        metavar="DIR",
+        help=commands.say(en="a copy of a member's mirror", ja="メンバーの台帳複製のコピー"),
+    )
     run = commands.noun("run", en="propose, start and follow runs", ja="実行の提案・開始・監視")
     propose = run.verb(
         "propose",
@@ -77,7 +89,7 @@ def register(commands: Commands) -> None:
             metavar="RUN",
             help=commands.say(en="its id, or the first digits", ja="実行の番号(先頭のみも可)"),
         )
-    for parser in (init, serve, propose, start, stop, watch, listing):
+    for parser in (init, serve, recover, propose, start, stop, watch, listing):
         _directory(parser, commands)
 
 

@@ -12,7 +12,8 @@ from fedproto.errors import LocalFault
 from fedproto.events.governance import ProposalOpened
 from fedproto.governance.charter import Action, Role
 from fedproto.governance.plan import RunPlan
-from fedproto.party import Party, now_ms
+from fedproto.ids import Digest
+from fedproto.party import Party, now_ms, seed_file
 from fedproto.schema import from_json, to_json
 
 _MIN_PREFIX = 6
@@ -55,6 +56,45 @@ def serve_(args: argparse.Namespace, console: Console) -> Reply:
 
     serve(Path(args.dir))
     return Reply(data={"stopped": True}, text=console.say(en="stopped", ja="停止しました"))
+
+
+def recover_(args: argparse.Namespace, console: Console) -> Reply:
+    """Bring a restored ledger up to what a member's mirror holds; the coordinator must be stopped."""
+    from audit.ledger import Ledger
+    from audit.mirror import Mirror
+    from audit.note import NoteSigner
+    from federation.coordinator import LOG_KEY
+    from federation.restoration import restore
+
+    root, copy = Path(args.dir), Path(args.mirror)
+    profile = Party.load(root).profile
+    if not (copy / "checkpoint").is_file():
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"nothing was recovered from {copy}",
+            why="it holds no checkpoint, so it is no mirror",
+            mend="copy the directory `mirror` of a member's node, whole",
+        )
+    log_key = NoteSigner(profile.origin, seed_file(root / "keys" / LOG_KEY, 32))
+    mirror = Mirror(
+        copy,
+        log_vkey=profile.log_vkey,
+        origin=profile.origin,
+        genesis_sha256=Digest(profile.genesis_sha256),
+    )
+    with Ledger.open(root / "ledger", log_key=log_key) as ledger:
+        bar = console.progress("entries", max(1, mirror.head.size - ledger.head.size))
+        brought = restore(ledger, mirror, root, bar.advance)
+        bar.close()
+        size = ledger.head.size
+    return Reply(
+        data={"recovered": brought, "size": size},
+        text=console.say(
+            en=f"{brought} entries recovered; the ledger has {size}",
+            ja=f"{brought} 項目を取り込みました。台帳は {size} 項目です",
+        ),
+        next=(f"renmei coordinator serve --dir {root}",),
+    )
 
 
 def propose_(args: argparse.Namespace, console: Console) -> Reply:

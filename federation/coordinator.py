@@ -23,6 +23,7 @@ from federation.artifacts import ArtifactStore
 from federation.clerk import Clerk
 from federation.exchange import ExchangeService, Hub
 from federation.flower_host import StockFlower
+from federation.guard import StartGuard
 from federation.journal import RunJournal
 from federation.ports import FlowerPort
 from federation.register import Register
@@ -77,6 +78,7 @@ class Coordinator:
             self.ledger = Ledger.open(root / "ledger", log_key=log_key)
             self._parts.callback(self.ledger.close)
             self.register = Register(self.ledger, self.party)
+            self.guard = StartGuard(self.register, root)
             self.clerk = Clerk(self.register)
             self.hub = Hub()
             self.orders = dispatch.Orders(self.hub)
@@ -104,7 +106,9 @@ class Coordinator:
             GovernanceService(self.register, self.clerk), add
         )
         ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerService(self.register), add)
-        witness_pb2_grpc.add_WitnessServicer_to_server(WitnessService(self.register), add)
+        witness_pb2_grpc.add_WitnessServicer_to_server(
+            WitnessService(self.register, self.guard), add
+        )
         rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), add)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(self.hub), add)
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), add)

@@ -13,6 +13,8 @@ from fedproto.errors import LocalFault
 from fedproto.party import Party
 from fedproto.statements import Body, Head, SignedEvent, seal_event
 
+_WITNESSES_S = 30.0
+
 
 class Register:
     """The ledger as the coordinator's parts use it. Thread-safe."""
@@ -25,9 +27,15 @@ class Register:
 
     def admit(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
         """Append an act of any party; raise why it is refused. `signed` as `Ledger.append`."""
+        # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
+        self.wait(lambda: not self._waits_for_witnesses(), _WITNESSES_S)
         appended = self.ledger.append(leaf, signed)
         self.ring()
         return appended
+
+    def _waits_for_witnesses(self) -> bool:
+        held = self.ledger.held
+        return held is not None and held.code == "RNM-LEDGER-0008"
 
     def act(self, body: Body) -> Appended:
         """Sign and append an act of the coordinator's own, on the head as it is now."""

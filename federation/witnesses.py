@@ -13,6 +13,7 @@ from audit import witness
 from audit.faults import unverified
 from audit.note import parse_lines
 from audit.validation import validators
+from federation.guard import StartGuard
 from federation.register import Register
 from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
@@ -30,16 +31,20 @@ _LOG = logging.getLogger(__name__)
 class WitnessService(witness_pb2_grpc.WitnessServicer):
     """One stream for each attending witness."""
 
-    def __init__(self, register: Register) -> None:
-        self._register = register
+    def __init__(self, register: Register, guard: StartGuard | None = None) -> None:
+        """Serve a log's witnesses; with a guard, the log signs nothing until they have spoken."""
+        self._register, self._guard = register, guard
 
     def Attend(  # noqa: N802  # gRPC's name
         self, request_iterator: Iterator[WitnessAnswer], context: Any
     ) -> Iterator[WitnessRequest]:
         """Send each new checkpoint and keep what comes back."""
         member = caller_of(context)
-        if next(request_iterator, None) is None:
+        first = next(request_iterator, None)
+        if first is None:
             return
+        if self._guard is not None:
+            self._guard.report(member, first.body)
         ledger, number = self._register.ledger, 0
         # What it last said that it knows, and what it has cosigned over this stream: the two differ
         # when its cosignature was lost on the way, and then it is asked for it again.

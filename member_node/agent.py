@@ -147,7 +147,7 @@ class Agent:
         )
         log_key = NoteVerifier.from_vkey(profile.log_vkey)
         witness = Witness(self.party.root / WITNESS, signer, {profile.origin: log_key})
-        return WitnessClient(self.channel, witness, self.log)
+        return WitnessClient(self.channel, witness, profile.origin, self.log)
 
     def run(self, ready: Callable[[Mapping[str, Json]], None]) -> None:
         """Start everything, say so, and answer tasks until `stop`."""

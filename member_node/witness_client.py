@@ -26,7 +26,9 @@ _OK = 200
 class WitnessClient:
     """Attends the coordinator's log until it is told to stop."""
 
-    def __init__(self, channel: GatedChannel, witness: Witness, log: Log) -> None:
+    def __init__(self, channel: GatedChannel, witness: Witness, origin: str, log: Log) -> None:
+        """Attend the log of an origin with a witness that knows its key."""
+        self._origin = origin
         self._stub = witness_pb2_grpc.WitnessStub(channel)
         self._to = channel.to
         self._witness = witness
@@ -51,7 +53,7 @@ class WitnessClient:
     def _attend(self) -> bool:
         """Serve one stream to its end; say whether it ever carried a request."""
         answers: queue.SimpleQueue[WitnessAnswer | None] = queue.SimpleQueue()
-        answers.put(WitnessAnswer(id=0))
+        answers.put(WitnessAnswer(id=0, body=self._witness.latest(self._origin) or b""))
         call = self._stub.Attend(_until_none(answers))
         self._cancel = call.cancel
         served = False

@@ -103,6 +103,14 @@ CODES: dict[str, Code] = {
         Exit.POLICY, "too few witnesses have cosigned", "証人の連署が足りません"
     ),
     "RNM-LEDGER-0007": Code(Exit.FAILED, "the entry is too large", "台帳項目が大きすぎます"),
+    "RNM-LEDGER-0008": Code(
+        Exit.TIMEOUT, "the ledger waits for its witnesses", "台帳は証人の確認を待っています"
+    ),
+    "RNM-LEDGER-0009": Code(
+        Exit.VERIFY,
+        "the ledger is older than its witnesses know",
+        "台帳が証人の記録より古くなっています",
+    ),
     # rounds and secure aggregation
     "RNM-ROUND-0001": Code(Exit.FAILED, "the round was aborted", "ラウンドは中止されました"),
     "RNM-ROUND-0002": Code(Exit.TIMEOUT, "the phase ran out of time", "段階が時間切れです"),

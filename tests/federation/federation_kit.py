@@ -168,6 +168,7 @@ class Member:
         self.witness = WitnessClient(
             gated(self.channel, self.journal, self.address),
             Witness(self.party.root / "witness", signer, logs),
+            profile.origin,
             Log(member=self.name),
         )
         threading.Thread(target=self.witness.run, daemon=True).start()
