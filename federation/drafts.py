@@ -147,6 +147,11 @@ def pretty(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
+def line(value: Json) -> str:
+    """Return JSON on one line, for a person."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def differences(old: Json, new: Json, path: str = "") -> tuple[Difference, ...]:
     """Return where two JSON values differ, in the order of their paths; members are matched by id."""
     before, after = _named(old), _named(new)

@@ -27,7 +27,14 @@ from renmei.lang import choose
 from renmei.output import Terminal
 
 # Each has `register(commands)`; in the order in which --help shows them.
-MODULES = ("renmei.builtin", "federation.cli", "member_node.cli", "audit.cli", "base_model.cli")
+MODULES = (
+    "renmei.builtin",
+    "federation.cli",
+    "federation.governing_cli",
+    "member_node.cli",
+    "audit.cli",
+    "base_model.cli",
+)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
