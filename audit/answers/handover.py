@@ -1,7 +1,8 @@
 """Who got what: weights by a release or a round, content by a grant, bundles by an export.
 
-Decides by the ledger alone. What the protocol itself hands out is listed as such: every member that
-a round invites receives the adapter that it starts from. A copy made outside leaves no entry. Pure.
+Decides by the ledger alone. What the protocol itself hands out is listed as such: every member that a
+round invites receives the adapter that it starts from, and who attests figures of one had it. A copy
+made outside leaves no entry. Pure.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from fedproto.ids import Digest, MemberId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """`kind` is round, release, access or export; `to` names members or channels.
+    """`kind` is round, evaluation, release, access or export; `to` names members or channels.
 
     `what` is an adapter, a class of content or a bundle; `until` is the end of a grant (ms), `ended`
     the entry that revoked a release.
@@ -37,7 +38,8 @@ class Handover:
 
 def handovers(history: History, artifact: Digest | None = None) -> tuple[Handover, ...]:
     """Return every handover in the order of the ledger; with an artifact, those of that adapter."""
-    found = [*_rounds(history.state), *_releases(history.state)]
+    state = history.state
+    found = [*_rounds(state), *_evaluations(state), *_releases(state)]
     if artifact is None:
         found += _grants_and_exports(history)
     kept = (item for item in found if artifact in {None, item.what})
@@ -54,6 +56,18 @@ def _rounds(state: State) -> Iterator[Handover]:
                 by=started.member,
                 to=started.body.invited,
                 what=started.body.model_in,
+            )
+
+
+def _evaluations(state: State) -> Iterator[Handover]:
+    for acts in state.evaluations.values():
+        for act in acts:
+            yield Handover(
+                index=act.index,
+                kind="evaluation",
+                by=act.member,
+                to=(act.member,),
+                what=act.body.artifact,
             )
 
 

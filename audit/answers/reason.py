@@ -6,6 +6,7 @@ vote names the clause or the roles that leave it to its actor. Pure.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from audit import decision
 from audit.history import History
@@ -23,11 +24,9 @@ from fedproto.events.governance import (
     ProposalOpened,
     VoteCast,
 )
-from fedproto.governance.charter import Action, Charter
+from fedproto.governance.charter import Action, Charter, Clause
 from fedproto.governance.tally import Motion, count
 from fedproto.ids import Digest, MemberId
-from fedproto.jcs import Json
-from fedproto.schema import to_json
 from fedproto.statements import Body
 
 
@@ -47,7 +46,7 @@ class Asked:
 
     action: str
     under: int
-    clause: Json
+    clause: Clause
     entitled: tuple[MemberId, ...]
     subject: str
     needed: int
@@ -65,7 +64,7 @@ class Reason:
     type: str
     member: MemberId
     roles: tuple[str, ...]
-    basis: str
+    basis: Literal["vote", "direct", "role", "founding"]
     charter_version: int
     charter_sha256: Digest
     charter_index: int
@@ -196,7 +195,7 @@ def _asked(motion: Motion, charter: Charter, answers: Mapping[MemberId, Choice])
     return Asked(
         action=names[0],
         under=charter.version,
-        clause=to_json(motion.clause),
+        clause=motion.clause,
         entitled=tuple(sorted(motion.entitled)),
         subject=motion.subject,
         needed=0 if direct else motion.needed,
