@@ -117,7 +117,8 @@ class PostgresDatabase:
         (guards,) = _row(
             connection,
             "SELECT count(*) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid "
-            "WHERE tgname ~ '_no_(update|delete|truncate)$' AND relnamespace = %s::regnamespace",
+            "WHERE tgname ~ '_no_(update|delete|truncate)$' AND tgenabled <> 'D' "
+            "AND relnamespace = %s::regnamespace",
             f'"{schema}"',
         )
         if guards != len(_GUARDS) - 1:
@@ -194,7 +195,7 @@ _COPY_TYPES = {
 def _read_url(text: str) -> URL:
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise _bad_url("it cannot be read") from None
     if url.password is not None or _SECRETS & url.query.keys():
         raise _bad_url("it holds a password, which every list of processes and log would show")

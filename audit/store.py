@@ -34,6 +34,7 @@ from fedproto.errors import LocalFault
 
 __all__ = ["Batch", "Head", "NewEntry", "NewTile", "Store"]
 
+_SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgresql+psycopg://")
 
 
@@ -62,12 +63,22 @@ class Database(Protocol):
 
 
 def database_of(place: Path | str) -> Database:
-    """Return the database of a file or a PostgreSQL URL; raise RNM-CONF-0001, -0002."""
-    if isinstance(place, str) and place.startswith(_POSTGRES):
+    """Return the database of a file or a URL; raise RNM-CONF-0001, or -0002 without the driver."""
+    if isinstance(place, Path):
+        return SqliteDatabase(place)
+    if place.startswith(_SQLITE):
+        return SqliteDatabase(Path(place.removeprefix(_SQLITE)))
+    if place.startswith(_POSTGRES):
         from audit.postgres import PostgresDatabase
 
         return PostgresDatabase(place)
-    return SqliteDatabase(Path(place))
+    # Not shown: it may hold a password.
+    raise LocalFault(
+        "RNM-CONF-0001",
+        what="the ledger's database was not opened",
+        why="its URL is of neither SQLite nor PostgreSQL",
+        mend="write sqlite:///PATH or postgresql+psycopg://USER@HOST:PORT/DATABASE",
+    )
 
 
 class _Statement:

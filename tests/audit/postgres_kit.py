@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -134,9 +134,9 @@ class Server:
             _kill(int(child))
 
     def stop(self) -> None:
-        """Shut down at once, as an administrator in a hurry does; sessions are cut."""
+        """Shut down at once: sessions are cut, and the next start recovers."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait(60)
 
     def conninfo(self, database: str, user: str = "ledger") -> str:
@@ -162,10 +162,8 @@ def _environment() -> dict[str, str]:
 
 
 def _kill(process: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @contextmanager
