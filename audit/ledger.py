@@ -93,13 +93,17 @@ class Ledger:
         log_key: NoteSigner,
         genesis_leaf: bytes,
         clock: Callable[[], int] = now_ms,
+        database: str | None = None,
     ) -> Self:
-        """Start a log with its first charter; raise RNM-CONF-0001 if one is here already."""
+        """Start a log with its first charter; raise RNM-CONF-0001 if one is here already.
+
+        `database` is a URL of PostgreSQL; without it entries lie in a SQLite file of the directory.
+        """
         state, _ = advance(EMPTY, genesis_leaf)
         if state.charter.log_vkey != log_key.vkey:
             raise wrong_key(directory)
         make_private_directory(directory)
-        ledger = cls._start(directory, log_key, clock, founding=True)
+        ledger = cls._start(directory, log_key, clock, database, founding=True)
         try:
             ledger.append(genesis_leaf)
         except LocalFault:
@@ -109,7 +113,12 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, directory: Path, *, log_key: NoteSigner, clock: Callable[[], int] = now_ms
+        cls,
+        directory: Path,
+        *,
+        log_key: NoteSigner,
+        clock: Callable[[], int] = now_ms,
+        database: str | None = None,
     ) -> Self:
         """Open a log, verifying every entry.
 
@@ -117,24 +126,32 @@ class Ledger:
             LocalFault: RNM-LEDGER-0005 in use; RNM-LEDGER-0001 or -0003 it does not verify;
                 RNM-CONF-0001 there is none, or the log key is another.
         """
-        if not (directory / _DATABASE).is_file():
+        if database is not None:
+            make_private_directory(directory)
+        elif not (directory / _DATABASE).is_file():
             raise LocalFault(
                 "RNM-CONF-0001",
                 what=f"no ledger was opened in {directory}",
                 why=f"there is no {_DATABASE}",
                 mend="check the directory; a new consortium's ledger is made at its founding",
             )
-        return cls._start(directory, log_key, clock, founding=False)
+        return cls._start(directory, log_key, clock, database, founding=False)
 
     @classmethod
     def _start(
-        cls, directory: Path, log_key: NoteSigner, clock: Callable[[], int], *, founding: bool
+        cls,
+        directory: Path,
+        log_key: NoteSigner,
+        clock: Callable[[], int],
+        database: str | None,
+        *,
+        founding: bool,
     ) -> Self:
         lock = DirectoryLock(directory)
         lock.take()
         store: Store | None = None
         try:
-            store = Store(directory / _DATABASE)
+            store = Store(database or directory / _DATABASE)
             head = check_head(directory, store, log_key, founding=founding)
             edge, state = load(store, head, log_key)
             sequencer = Sequencer(
