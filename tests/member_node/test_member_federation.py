@@ -88,6 +88,8 @@ class Federation:
             self.consortium.party("coordinator"), lambda *_: self.hand
         )
         self.coordinator.start()
+        # Acts are put in before any node runs; a real coordinator waits for its witnesses first.
+        self.coordinator.ledger.release()
         base = self._offer(plan_of)
         self.nodes = self.hand.nodes
         for name in MEMBERS:
