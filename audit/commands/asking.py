@@ -8,12 +8,13 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from audit.bundle import Pinned
 from audit.citation import Citation, Citations, Row
+from audit.exports.rows import state_of
 from audit.history import History, unanswered
+from audit.instant import instant, moment
 from audit.note import NoteVerifier
 from audit.reading import Reading, open_reading
 from fedproto.command import Console, Reply
@@ -130,9 +131,9 @@ def _citation_json(cited: Citation) -> Json:
         "member": row.member,
         "at": row.at,
         "claimed": moment(row.at),
-        "witnessed_from": _instant(row.not_before_s),
-        "witnessed_until": _instant(row.not_after_s),
-        "state": "verified" if row.witnessed else "pending witness",
+        "witnessed_from": instant(row.not_before_s),
+        "witnessed_until": instant(row.not_after_s),
+        "state": state_of(row),
         "inclusion": list(cited.inclusion),
     }
 
@@ -152,7 +153,7 @@ def row_text(asked: Asked, row: Row, console: Console) -> str:
 
 def bracket_text(row: Row) -> str:
     """Return between which witnessed times an entry was made."""
-    after, before = _instant(row.not_before_s), _instant(row.not_after_s)
+    after, before = instant(row.not_before_s), instant(row.not_after_s)
     if after and before:
         return f"[{after}, {before}]"
     return f"[{after or '…'}, {before or '…'}]"
@@ -203,18 +204,6 @@ def warnings(reading: Reading, console: Console) -> tuple[str, ...]:
             )
         )
     return tuple(found)
-
-
-def moment(milliseconds: int) -> str:
-    """Return RFC 3339 UTC; a signer's time may be any number."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, OSError, ValueError):
-        return f"{milliseconds} ms"
-
-
-def _instant(seconds: int | None) -> str | None:
-    return None if seconds is None else moment(seconds * 1000)
 
 
 def visible(text: str) -> str:

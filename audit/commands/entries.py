@@ -26,7 +26,7 @@ _HEX = set("0123456789abcdef")
 
 def log(args: argparse.Namespace, console: Console) -> Reply:
     """List the entries that are asked for."""
-    wanted = _filter(args)
+    wanted = filter_of(args)
     asked = ask(args)
     hits = list(search(asked.history, wanted, asked.citations.bracket))
     return answer(asked, console, data={}, lines=(), cites=hits, proofs=args.proofs)
@@ -87,7 +87,8 @@ def prove(args: argparse.Namespace, console: Console) -> Reply:
     return answer(asked, console, data=data, lines=lines, cites=(index,))
 
 
-def _filter(args: argparse.Namespace) -> Filter:
+def filter_of(args: argparse.Namespace) -> Filter:
+    """Return what the options ask for; raise RNM-CONF-0001 for what is no digest or time."""
     if args.artifact is not None and (
         not MIN_PREFIX <= len(args.artifact) <= 64 or set(args.artifact) - _HEX
     ):

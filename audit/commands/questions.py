@@ -12,7 +12,8 @@ from audit.answers.budget import Curve, curves
 from audit.answers.handover import Handover, handovers
 from audit.answers.presence import Presence, presence
 from audit.answers.refusals import refusals as refused
-from audit.commands.asking import answer, ask, moment
+from audit.commands.asking import answer, ask
+from audit.instant import moment
 from audit.lineage import Lineage
 from fedproto.command import Console, Reply
 from fedproto.ids import MemberId, RunId
