@@ -40,6 +40,10 @@ class Difference:
     old: Json
     new: Json
 
+    def to_json(self) -> Json:
+        """Return its form in an answer."""
+        return {"path": self.path, "old": self.old, "new": self.new}
+
 
 def unusable(where: str, why: str, mend: str) -> LocalFault:
     """Return the error of a file or an argument that cannot be used (exit 2)."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from audit import decision
 from audit.records import Proposal, State
 from audit.state import Rejected, apply, open_next
 from federation import drafts, motions, openings
@@ -28,7 +29,9 @@ from fedproto.events.governance import (
     digest_of,
 )
 from fedproto.governance.charter import Action
+from fedproto.governance.tally import Verdict
 from fedproto.identity import SigningKey
+from fedproto.ids import Digest
 from fedproto.party import now_ms
 from fedproto.schema import to_json
 from fedproto.statements import Body, leaf_id
@@ -37,6 +40,7 @@ from fedproto.statements import Body, leaf_id
 MIRROR = "governing"
 _VOTED_S = 86_400
 _MIN_PREFIX = 6
+_DECIDED_S = 5.0
 _MAX_FILE = 1 << 20
 
 
@@ -225,7 +229,7 @@ def show_(args: argparse.Namespace, console: Console) -> Reply:
     data = {
         **_row(row, outcome),
         "terms": to_json(opened.terms),
-        "differences": [to_json(change) for change in changes],
+        "differences": [change.to_json() for change in changes],
     }
     lines = list(_lines(row, outcome, console))
     lines += [f"       {member}: {choice}" for member, choice in row.votes.items()]
@@ -272,7 +276,7 @@ def propose_(args: argparse.Namespace, console: Console) -> Reply:
             "terms_sha256": body.terms_sha256,
             "closes_at": stamp(body.closes_at),
             "asked": [to_json(need) for need in needs],
-            "differences": [to_json(change) for change in _changes(state, body)],
+            "differences": [change.to_json() for change in _changes(state, body)],
         }
         lines = [f"{action.value} {body.terms_sha256}"]
         lines += [need_line(need, console) for need in needs]
@@ -333,12 +337,29 @@ def vote_(args: argparse.Namespace, console: Console) -> Reply:
         judge(client, state, body)
         kept = openings.keep(Path(args.dir), opening) if opening else None
         index, seen, warning = send(client, body, console)
+        seen = _settled(client, seen, body.proposal)
         after = seen.proposals[body.proposal] if seen else proposal
         outcome = _outcome(client, after)
     row = motions.standing(seen or state, after)
-    data = {"index": index, "reason_file": str(kept or ""), **_row(row, outcome)}
+    data = {"voted_in": index, "reason_file": str(kept or ""), **_row(row, outcome)}
     lines = [console.say(en=f"voted in entry {index}", ja=f"項目 {index} で投票しました")]
     lines += _lines(row, outcome, console)
     if kept:
         lines.append(console.say(en=f"the reason and its salt: {kept}", ja=f"理由とソルト: {kept}"))
     return Reply(data=data, text="\n".join(lines), warnings=(warning,) if warning else ())
+
+
+def _settled(client: CoordinatorClient, seen: State | None, leaf: Digest) -> State | None:
+    """Wait a little for the entry that follows from the last ballot, where nothing else holds it."""
+    if seen is None or leaf not in seen.waiting:
+        return seen
+    proposal = seen.proposals[leaf]
+    over = decision.stands(seen, proposal) is not Verdict.OPEN
+    if not over or decision.ripens_at(seen, proposal) != 0:
+        return seen
+    try:
+        return client.sync(min_size=seen.size + 1, timeout_s=_DECIDED_S)
+    except FederationError as error:
+        if error.code != "RNM-LEDGER-0006":
+            raise
+        return seen

@@ -34,8 +34,16 @@ class Runs:
         self._threads: dict[RunId, threading.Thread] = {}
 
     def start(self, run: str, now_ms: int) -> None:
-        """Start a run; raise RNM-CONSENT-0001, -0002 or RNM-ROUND-0003."""
+        """Start a run; raise RNM-CONSENT-0001, -0002, RNM-GOV-0004 or RNM-ROUND-0003."""
         mandate = self._mandate(run)
+        stop = self._register.ledger.state.stopped(RunId(run))
+        if stop is not None:
+            raise LocalFault(
+                "RNM-GOV-0004",
+                what=f"run {run[:8]} was not started",
+                why=f"work is stopped by entry {stop.index}, of {stop.member}",
+                mend="have the members vote to resume: `renmei govern propose emergency.resume`",
+            )
         if not mandate.body.not_before <= now_ms < mandate.body.not_after:
             raise LocalFault(
                 "RNM-CONSENT-0002",
