@@ -51,7 +51,9 @@ def entitled(state: State, opened: ProposalOpened) -> frozenset[MemberId]:
 
 
 def stands(state: State, proposal: Proposal) -> Verdict:
-    """Return where a proposal stands by the ballots so far."""
+    """Return where a proposal stands by the ballots so far; a veto stands, whoever suspends its voter."""
+    if proposal.vetoed is not None:
+        return Verdict.VETOED
     answers = {member: ballot.choice for member, ballot in proposal.ballots.items()}
     asked = motions(state, proposal.opened.body)
     return verdict_of_all([verdict(motion, answers) for motion in asked])
@@ -144,6 +146,27 @@ def check_ripe(state: State, proposal: Proposal) -> None:
             "the proposal's timelock holds: witnesses have not yet cosigned a checkpoint late enough",
             QUORUM,
         )
+
+
+def recount(state: State) -> State:
+    """Note from which entry on each open proposal is carried, after a change in who counts.
+
+    A timelock runs from there, so a proposal that is carried anew waits anew.
+    """
+    for proposal in state.open_proposals():
+        state = noted(state, proposal)
+    return state
+
+
+def noted(state: State, proposal: Proposal) -> State:
+    """Put a proposal into the state, with the entry from which on it is carried."""
+    carries = stands(state, proposal) is Verdict.CARRIED
+    if carries and proposal.carried is None:
+        proposal = replace(proposal, carried=state.size)
+    elif not carries:
+        proposal = replace(proposal, carried=None)
+    leaf = proposal.opened.leaf
+    return replace(state, proposals=state.proposals.with_item(leaf, proposal))
 
 
 def decided(state: State, proposal: Proposal) -> State:

@@ -60,13 +60,15 @@ class Logged(Generic[B_co]):
 class Proposal:
     """A proposal, its ballots in the order of the ledger, and what it led to.
 
-    `carried` is the entry by which it was carried, `decided` the one that carried it out or closed it.
+    `carried` is the entry since which it is carried, `vetoed` the veto that ended it, `decided` the
+    entry that carried it out or closed it.
     """
 
     opened: Logged[ProposalOpened]
     votes: tuple[Logged[VoteCast], ...] = ()
     run: RunId | None = None
     carried: int | None = None
+    vetoed: int | None = None
     decided: int | None = None
 
     @property
@@ -230,9 +232,9 @@ class State:
         return seat.standing if seat and self.charter.member(member) else None
 
     def voters(self, charter: Charter, clause: Clause) -> frozenset[MemberId]:
-        """Return whose vote counts under a clause: nobody counts who is suspended or has left."""
-        gone = {m for m, seat in self.seats.items() if seat.standing is not Standing.ACTIVE}
-        return charter.eligible(clause) - gone
+        """Return whose vote counts under a clause: those with a seat, not suspended, not gone."""
+        active = {m for m, seat in self.seats.items() if seat.standing is Standing.ACTIVE}
+        return charter.eligible(clause) & active
 
     def key(self, key: KeyId) -> Key | None:
         """Return a key that is in force, of a member of the charter in force."""

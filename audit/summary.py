@@ -106,6 +106,7 @@ def state_json(state: State) -> dict[str, Json]:
             leaf: [
                 proposal.run or "",
                 proposal.carried,
+                proposal.vetoed,
                 proposal.decided,
                 *(vote.leaf for vote in proposal.votes),
             ]

@@ -54,25 +54,30 @@ def due(state: State, run: RunId, now_ms: int) -> Iterator[Body]:
     if not state.charters or not state.founded:
         return
     for proposal in state.open_proposals():
-        act = _next(state, proposal, run, now_ms)
-        if act is not None:
-            yield act
+        yield from _due(state, proposal, run, now_ms)
 
 
-def _next(state: State, proposal: Proposal, run: RunId, now_ms: int) -> Body | None:
+def _due(state: State, proposal: Proposal, run: RunId, now_ms: int) -> Iterator[Body]:
     standing = decision.stands(state, proposal)
     if standing is Verdict.VETOED:
-        return _closing(proposal, Closing.VETOED)
-    if standing is Verdict.REJECTED:
-        return _closing(proposal, Closing.REJECTED)
-    closed = now_ms > proposal.opened.body.closes_at
-    if standing is Verdict.CARRIED:
-        if not _is_ripe(state, proposal):
-            return None
-        act = _carried_out(state, proposal, run, now_ms)
-        if act is not None:
-            return act
-    return _closing(proposal, Closing.EXPIRED) if closed else None
+        yield _closing(proposal, Closing.VETOED)
+    elif standing is Verdict.REJECTED:
+        yield _closing(proposal, Closing.REJECTED)
+    else:
+        if standing is Verdict.CARRIED and _is_ripe(state, proposal):
+            act = _carried_out(state, proposal, run, now_ms)
+            if act is not None:
+                yield act
+        # Also what was carried and cannot be carried out: the ledger refused the act before this one.
+        if now_ms > proposal.opened.body.closes_at and _lapsed(state, proposal, now_ms):
+            yield _closing(proposal, Closing.EXPIRED)
+
+
+def _lapsed(state: State, proposal: Proposal, now_ms: int) -> bool:
+    """Say whether nothing is to be expected of a proposal that is neither vetoed nor rejected."""
+    waits = proposal.carried is not None and not _is_ripe(state, proposal)
+    term_ms = rules.clause_for(state.charter, proposal.opened.body).expires_s * 1000
+    return not waits or now_ms > proposal.opened.at + term_ms
 
 
 def _closing(proposal: Proposal, outcome: Closing) -> ProposalClosed:

@@ -45,7 +45,21 @@ def adopt_charter(state: State, act: Logged[CharterAdopted]) -> State:
         raise refuse("the charter is not the one that was voted on")
     check_succession(state.charter, charter)
     # What else was open has lapsed: nobody voted on it under the new rules.
-    return replace(decision.decided(state, proposal), charters=(*state.charters, act), waiting=())
+    adopted = replace(
+        decision.decided(state, proposal), charters=(*state.charters, act), waiting=()
+    )
+    return _unseat(adopted, {member.id for member in charter.members})
+
+
+def _unseat(state: State, members: set[MemberId]) -> State:
+    """End the seats and keys of who is a member no longer: a later charter admits them anew, or not."""
+    gone = state.seats.keys() - members
+    keys = state.keys
+    for key_id, key in state.keys.items():
+        if key.member in gone and key.until is None:
+            keys = keys.with_item(key_id, replace(key, until=state.size))
+    left = {member: seat for member, seat in state.seats.items() if member not in gone}
+    return replace(state, keys=keys, seats=MappingProxyType(left))
 
 
 def check_fit(charter: Charter) -> None:
@@ -119,7 +133,7 @@ def _seat(
         recovery=recovery.verify_key.key_id if recovery else None,
     )
     seated = _with_seat(replace(state, keys=keys), member, seat)
-    return replace(seated, founded=state.founded or not seated.unseated)
+    return decision.recount(replace(seated, founded=state.founded or not seated.unseated))
 
 
 def _in_force(key: Key, member: MemberId, use: KeyUse) -> bool:
@@ -140,14 +154,14 @@ def change_standing(state: State, act: Logged[MemberStatus]) -> State:
     if not body.proposal:
         if act.member != body.member:
             raise refuse("a member withdraws by itself")
-        return _with_seat(state, body.member, changed)
+        return decision.recount(_with_seat(state, body.member, changed))
     decision.check_executor(state, act.member, Action.CHANGE_STANDING, "member.status")
     proposal = decision.require_carried(
         state, Digest(body.proposal), body.votes, Action.CHANGE_STANDING, act.at
     )
     if proposal.opened.body.terms != StandingTerms(member=body.member, standing=body.standing):
         raise refuse("the change is not the one that was voted on")
-    return _with_seat(decision.decided(state, proposal), body.member, changed)
+    return decision.recount(_with_seat(decision.decided(state, proposal), body.member, changed))
 
 
 def change_key(state: State, act: Logged[KeyChanged]) -> State:

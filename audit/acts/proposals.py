@@ -117,10 +117,8 @@ def cast_vote(state: State, act: Logged[VoteCast]) -> State:
     # The signer's clock may be wrong or lie; the log's own clock can only be late.
     if max(act.at, state.clock_s * 1000) > opened.closes_at:
         raise refuse("the ballot is later than the proposal's close")
-    voted = replace(proposal, votes=(*proposal.votes, act))
-    if voted.carried is None and decision.stands(state, voted) is Verdict.CARRIED:
-        voted = replace(voted, carried=act.index)
-    return replace(state, proposals=state.proposals.with_item(body.proposal, voted))
+    vetoed = act.index if body.choice is Choice.VETO else None
+    return decision.noted(state, replace(proposal, votes=(*proposal.votes, act), vetoed=vetoed))
 
 
 def close_proposal(state: State, act: Logged[ProposalClosed]) -> State:

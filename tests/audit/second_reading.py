@@ -25,11 +25,19 @@ def holds(charter, who, roles):
     return any(role in roles for role in roles_of(charter, who))
 
 
+def drops(act, who):
+    """Whether an amendment leaves somebody out: seat, keys and standing end with it."""
+    return act["type"] == "charter.adopted" and not roles_of(act["body"]["charter"], who)
+
+
 def has_seat(log, who):
+    seated = False
     for index, (_, act) in enumerate(log):
         if act["actor"]["member"] == who and (index == 0 or act["type"] == "member.admitted"):
-            return True
-    return False
+            seated = True
+        if drops(act, who):
+            seated = False
+    return seated
 
 
 def standing_of(log, who):
@@ -37,6 +45,8 @@ def standing_of(log, who):
     for _, act in log:
         if act["type"] == "member.status" and act["body"]["member"] == who:
             standing = act["body"]["standing"]
+        if drops(act, who):
+            standing = "active"
     return standing
 
 
@@ -74,6 +84,8 @@ def voters_on(log, charter, action, subject):
         name = member["id"]
         if not holds(charter, name, rules["vote"]) or standing_of(log, name) != "active":
             continue
+        if not has_seat(log, name):
+            continue
         if rules["rule"] == "all-but-subject" and name == subject:
             continue
         names.append(name)
@@ -83,11 +95,10 @@ def voters_on(log, charter, action, subject):
 def meets(log, charter, action, subject, votes):
     voters, yes = voters_on(log, charter, action, subject), 0
     for _, vote in votes:
-        if vote["actor"]["member"] in voters:
-            if vote["body"]["choice"] == "veto":
-                return False
-            if vote["body"]["choice"] == "yes":
-                yes += 1
+        if vote["body"]["choice"] == "veto":
+            return False
+        if vote["actor"]["member"] in voters and vote["body"]["choice"] == "yes":
+            yes += 1
     rules = charter["actions"][action]
     if rules["rule"] == "count":
         return yes >= rules["yes"]

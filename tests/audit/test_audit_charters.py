@@ -543,3 +543,58 @@ def test_a_proposal_on_a_plan_is_still_a_proposal(founded):
     founded.base_model()
     assert isinstance(founded.try_act("secretariat", proposal()), State)
     assert witness_of("nec").cosigner
+
+
+# --- leaving and coming back
+
+
+def without(story, name):
+    return amended(story, members=tuple(m for m in story.state.charter.members if m.id != name))
+
+
+def again_with(story, member):
+    members = tuple(sorted((*story.state.charter.members, member), key=lambda m: m.id))
+    return amended(story, members=members)
+
+
+@pytest.fixture
+def returned(founded):
+    """Sony was dropped by one charter, and is named by a later one with another key."""
+    others = ("honda", "nec", "softbank")
+    founded.act("coordinator", carry(founded, without(founded, "sony"), others))
+    member = member_of("sony", Role.TRAINER, Role.WITNESS, key="sony:2", recovery="sony:r2")
+    founded.act("coordinator", carry(founded, again_with(founded, member), others))
+    return founded
+
+
+def come_back(story, key="sony:2", recovery="sony:r2"):
+    body = MemberAdmitted(acting=public(key), recovery=public(recovery))
+    actor = Actor(member="sony", key=key_id(key))
+    return story.try_act("sony", body, actor=actor, signers=(key, recovery))
+
+
+def test_a_key_of_before_does_not_act_after_a_return(returned):
+    with pytest.raises(LocalFault) as caught:
+        returned.try_act("sony", dataset("sony"))
+    assert caught.value.code == "RNM-SIG-0002"
+    assert returned.state.acting_key("sony") is None
+    assert isinstance(come_back(returned), State)
+
+
+def test_who_returns_consents_anew_even_with_the_charter_naming_the_old_key(founded):
+    others = ("honda", "nec", "softbank")
+    founded.act("coordinator", carry(founded, without(founded, "sony"), others))
+    member = member_of("sony", Role.TRAINER, Role.WITNESS)
+    founded.act("coordinator", carry(founded, again_with(founded, member), others))
+    refused(come_back(founded, "sony", recovery_of("sony")), AGAIN, "is or was on the ledger")
+
+
+def test_an_expelled_member_can_be_admitted_again(founded):
+    others = ("honda", "nec", "softbank")
+    founded.act("coordinator", status(founded, "sony", Standing.EXPELLED, others))
+    founded.act("coordinator", carry(founded, without(founded, "sony"), others))
+    member = member_of("sony", Role.TRAINER, Role.WITNESS, key="sony:2", recovery="sony:r2")
+    founded.act("coordinator", carry(founded, again_with(founded, member), others))
+    back = come_back(founded)
+    assert isinstance(back, State)
+    assert back.standing("sony") is Standing.ACTIVE

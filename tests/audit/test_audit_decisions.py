@@ -29,8 +29,11 @@ from fedproto.events.governance import (
     Closing,
     EmergencyResumed,
     EmergencyStopped,
+    MemberStatus,
     ProposalClosed,
     ResumeTerms,
+    Standing,
+    StandingTerms,
 )
 from fedproto.events.models import (
     BaseModelApproved,
@@ -424,3 +427,55 @@ def test_a_motion_without_voters_carries_nothing():
         subject="sony",
     )
     assert verdict(alone, {"sony": Choice.YES}) is Verdict.REJECTED
+
+
+# --- what changes while a proposal is open
+
+
+def suspend(story, name, voters):
+    terms = StandingTerms(member=name, standing=Standing.SUSPENDED)
+    proposed = story.carried(Action.CHANGE_STANDING, terms, voters)
+    body = MemberStatus(member=name, standing=Standing.SUSPENDED, **story.cited(proposed))
+    story.act("coordinator", body)
+
+
+def test_a_veto_stands_although_its_voter_was_suspended_since(trained):
+    for member in ("honda", "nec"):
+        trained.act(member, evaluation(member))
+    proposed = trained.carried(Action.APPROVE_RELEASE, release_terms(), TRAINERS[:3])
+    trained.vote("sony", proposed, Choice.VETO)
+    suspend(trained, "sony", TRAINERS[:3])
+    trained.anchor(trained.now)
+    trained.now += 2 * HOUR
+    trained.anchor(trained.now)
+    refused(trained.try_act("coordinator", released(trained, proposed)), QUORUM, "vetoed")
+
+
+def locked_expulsions():
+    """A charter under which all but the subject must agree, and two hours pass."""
+    asked = replace(clauses()[Action.CHANGE_STANDING.value], timelock_s=7_200)
+    return replace(charter_of(), actions={**clauses(), Action.CHANGE_STANDING.value: asked})
+
+
+def test_a_proposal_that_a_departure_carries_waits_from_then_on():
+    story = Story()
+    story.genesis(locked_expulsions())
+    terms = StandingTerms(member="sony", standing=Standing.SUSPENDED)
+    proposed = story.carried(Action.CHANGE_STANDING, terms, ("honda", "nec"))
+    assert story.state.proposals[proposed].carried is None
+    leave = MemberStatus(member="softbank", standing=Standing.WITHDRAWN, proposal="", votes=())
+    story.act("softbank", leave)
+    assert story.state.proposals[proposed].carried == story.state.size - 1
+    body = MemberStatus(member="sony", standing=Standing.SUSPENDED, **story.cited(proposed))
+    refused(story.try_act("coordinator", body), QUORUM, "timelock")
+    story.anchor(story.now)
+    story.anchor(story.now + 2 * HOUR)
+    story.act("coordinator", body)
+
+
+def test_a_proposal_that_is_no_longer_carried_loses_its_place_in_time(trained):
+    proposed = trained.carried(Action.APPROVE_RELEASE, release_terms(), TRAINERS[:3])
+    assert trained.state.proposals[proposed].carried is not None
+    leave = MemberStatus(member="nec", standing=Standing.WITHDRAWN, proposal="", votes=())
+    trained.act("nec", leave)
+    assert trained.state.proposals[proposed].carried is None

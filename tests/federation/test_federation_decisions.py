@@ -208,3 +208,17 @@ def test_an_anchor_carries_no_line_of_strangers(founded):
     note = cosigned_note(founded.leaves)
     extra = note + stranger.cosign(parse(note).text, 1).encode()
     founded.act("coordinator", decisions.anchor_due(founded.state, extra, T0 // 1000))
+
+
+def test_what_was_carried_twice_is_carried_out_once_and_the_other_expires(founded):
+    terms = StandingTerms(member="sony", standing=Standing.SUSPENDED)
+    others = ("honda", "nec", "softbank")
+    founded.carried(Action.CHANGE_STANDING, terms, others)
+    second = founded.carried(Action.CHANGE_STANDING, terms, others)
+    founded.act("coordinator", next(decisions.due(founded.state, RUN, T0)))
+    late = T0 + 86_400_000 + 1
+    acts = list(decisions.due(founded.state, RUN, late))
+    assert [type(act).__name__ for act in acts] == ["MemberStatus", "ProposalClosed"]
+    founded.act("coordinator", acts[1], at=late)
+    assert founded.state.proposals[second].decided is not None
+    assert founded.state.waiting == ()
