@@ -14,7 +14,7 @@ from audit.bundle import Pinned
 from audit.citation import Citation, Citations, Row
 from audit.exports.rows import state_of
 from audit.history import History, unanswered
-from audit.instant import instant, moment
+from audit.legible import instant, moment, visible
 from audit.note import NoteVerifier
 from audit.reading import Reading, open_reading
 from fedproto.command import Console, Reply
@@ -204,12 +204,3 @@ def warnings(reading: Reading, console: Console) -> tuple[str, ...]:
             )
         )
     return tuple(found)
-
-
-def visible(text: str) -> str:
-    """Return text for a terminal: what would move the cursor or turn the writing is spelt out."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in "\n\u3000" else f"\\u{ord(char):04x}" for char in text
-    )

@@ -10,20 +10,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from audit import lineage as tracing
-from audit.commands.asking import Asked, ask, visible, warnings
+from audit.answers.integrity import integrity
+from audit.commands.asking import Asked, ask, warnings
 from audit.commands.entries import filter_of
 from audit.exports.cyclonedx import bill
 from audit.exports.in_toto import PAYLOAD_TYPE, statements
 from audit.exports.rows import comma_separated, json_lines
 from audit.history import unanswered
+from audit.legible import visible
 from audit.lineage import Lineage
 from audit.query import search
+from audit.reports.document import Report, Section, cited
+from audit.reports.integrity import integrity_report
+from audit.reports.page import page
+from audit.reports.plain import plain
+from audit.reports.templates import lineage_report, round_report
 from fedproto import envelope
 from fedproto.command import Console, Reply
 from fedproto.durable import write_atomic
-from fedproto.ids import sha256_hex
+from fedproto.ids import RunId, sha256_hex
 from fedproto.jcs import Json
 from fedproto.party import Party
+from fedproto.schema import to_json
 
 
 def export(args: argparse.Namespace, console: Console) -> Reply:
@@ -103,3 +111,69 @@ def deliver(args: argparse.Namespace, asked: Asked, console: Console, text: str)
         return Reply(data={**data, "path": args.output}, text=visible(args.output), warnings=shown)
     # A document is handed out as it is: it is for a file or a program, not for the terminal.
     return Reply(data={**data, "document": text}, text=text.removesuffix("\n"), warnings=shown)
+
+
+def report(args: argparse.Namespace, console: Console) -> Reply:
+    """Write a report; its JSON form brings the inclusion proof of every entry that it cites."""
+    asked = ask(args)
+    sections = _sections(args, asked, console)
+    code, en, ja = _TITLES[args.template]
+    signed = asked.reading.checkpoint
+    made = Report(
+        code=code,
+        template=args.template,
+        language=console.lang,
+        title=console.say(en=en, ja=ja),
+        consortium=asked.history.state.charter.consortium,
+        origin=signed.checkpoint.origin,
+        size=signed.head.size,
+        root=signed.head.root,
+        note=signed.note.encode().decode("utf-8"),
+        sections=sections,
+        entries=cited(sections, asked.citations),
+    )
+    match args.format:
+        case "html":
+            text = page(made, console.say)
+        case "json":
+            text = json.dumps(to_json(made), ensure_ascii=False, indent=1) + "\n"
+        case _:
+            text = plain(made)
+    return deliver(args, asked, console, text)
+
+
+_TITLES = {
+    "round": ("R1", "Round report", "ラウンド報告書"),
+    "lineage": ("R2", "Model lineage", "モデル系譜書"),
+    "integrity": ("R10", "Integrity report", "完全性検証報告"),
+}
+
+
+def _sections(args: argparse.Namespace, asked: Asked, console: Console) -> tuple[Section, ...]:
+    history, reading = asked.history, asked.reading
+    match args.template:
+        case "round":
+            if args.run is None:
+                raise unanswered(
+                    "a round report is of a run", "give --run RUN, and --round N for one"
+                )
+            return round_report(history, RunId(args.run), args.round, console.say)
+        case "lineage":
+            return lineage_report(history, _one_lineage(args, asked), console.say)
+        case _:
+            return integrity_report(
+                history,
+                integrity(history, log=reading.policy.log),
+                cosigned=reading.cosignatures,
+                validated=reading.validations,
+                witnessed=reading.witnessed,
+                unpinned=reading.unpinned,
+                say=console.say,
+            )
+
+
+def _one_lineage(args: argparse.Namespace, asked: Asked) -> Lineage:
+    found = _lineages(args, asked)
+    if len(found) > 1:
+        raise unanswered(f"{len(found)} adapters are released", "name one with --artifact")
+    return found[0]

@@ -5,7 +5,6 @@ Decides nothing: audit.lineage and audit.answers do. Answers only after the whol
 
 import argparse
 from collections.abc import Iterator
-from decimal import Decimal
 
 from audit import lineage as tracing
 from audit.answers.budget import Curve, curves
@@ -13,8 +12,9 @@ from audit.answers.handover import Handover, handovers
 from audit.answers.presence import Presence, presence
 from audit.answers.refusals import refusals as refused
 from audit.commands.asking import answer, ask
-from audit.instant import moment
+from audit.legible import moment
 from audit.lineage import Lineage
+from audit.reports.templates import micro, standing_text
 from fedproto.command import Console, Reply
 from fedproto.ids import MemberId, RunId
 from fedproto.schema import to_json
@@ -110,22 +110,12 @@ def present(args: argparse.Namespace, console: Console) -> Reply:
     )
 
 
-_STANDINGS = {
-    "in-sum": ("in the sum", "集約に含まれています"),
-    "excluded": ("excluded", "除外されました"),
-    "aborted": ("the attempt was aborted", "この試行は中止されました"),
-    "open": ("the attempt is open", "この試行は進行中です"),
-    "absent": ("not invited", "招集されていません"),
-}
-
-
 def _presence_text(item: Presence, console: Console) -> str:
-    en, ja = _STANDINGS[item.standing]
     reason = f" ({item.reason})" if item.reason else ""
     signed = "-" if item.receipt is None else f"#{item.receipt}"
     label = console.say(en="receipt", ja="受領証")
     return (
-        f"{item.member:<14} {item.round}.{item.attempt}  {console.say(en=en, ja=ja)}{reason}  "
+        f"{item.member:<14} {item.round}.{item.attempt}  {standing_text(item.standing, console.say)}{reason}  "
         f"{label} {signed}"
     )
 
@@ -164,11 +154,6 @@ def _curve_lines(curve: Curve, console: Console) -> Iterator[str]:
             f"→ {micro(point.total_epsilon_micro)} (δ 1e-{point.delta_exp}, "
             f"{point.accountant})  {bar}"
         )
-
-
-def micro(value: int) -> str:
-    """Return millionths as a plain decimal number."""
-    return f"{Decimal(value) / 10**6:f}"
 
 
 def weights(args: argparse.Namespace, console: Console) -> Reply:

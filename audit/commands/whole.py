@@ -9,11 +9,11 @@ from pathlib import Path
 
 from audit import proof
 from audit.answers.integrity import Integrity, integrity
-from audit.commands.asking import Asked, answer, ask, pinned, visible, warnings
+from audit.commands.asking import Asked, answer, ask, pinned, warnings
 from audit.difference import Change, difference
 from audit.faults import two_histories
 from audit.history import unanswered
-from audit.instant import moment
+from audit.legible import moment, visible
 from audit.policy import read_policy
 from audit.reading import open_tree
 from audit.replay import Replay

@@ -6,7 +6,7 @@ commitments stand in properties. The same log gives the same bytes. Implements C
 
 from audit.citation import Citations
 from audit.history import History
-from audit.instant import instant
+from audit.legible import instant
 from audit.lineage import Base, Evaluation, Lineage, Source
 from fedproto.ids import sha256_hex
 from fedproto.jcs import Json

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from audit.citation import Citations
 from audit.history import History
-from audit.instant import instant
+from audit.legible import instant
 from audit.lineage import Evaluation, Lineage, Source
 from fedproto.ids import Digest
 from fedproto.jcs import Json

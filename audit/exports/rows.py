@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from audit.citation import Citations, Row
 from audit.history import History
-from audit.instant import instant, moment
+from audit.legible import instant, moment
 from fedproto import jcs
 from fedproto.schema import to_json
 from fedproto.statements import event_to_json
