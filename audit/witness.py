@@ -23,6 +23,7 @@ from fedproto.ids import sha256_hex
 from fedproto.party import now_ms
 
 MAX_PROOF = 63
+MAX_CONFLICTS = 16
 SIZE_TYPE = "text/x.tlog.size"
 Answer = tuple[int, bytes]
 
@@ -98,7 +99,8 @@ class Witness:
     ) -> Answer:
         known = self._known(offered.origin, log)
         if request.old != known.size:
-            self._keep_conflict(offered, received, known)
+            if offered.head.size == known.size and offered.head.root != known.root:
+                self._keep_conflict(offered, received)
             return 409, f"{known.size}\n".encode()
         try:
             merkle.verify_consistency(
@@ -109,7 +111,8 @@ class Witness:
                 request.proof,
             )
         except LocalFault as fault:
-            self._keep_conflict(offered, received, known)
+            # The log signed it, and could not show that it extends what this witness cosigned.
+            self._keep_conflict(offered, received)
             return 422, fault.why.encode() + b"\n"
         line = self._key.cosign(offered.text, self._clock())
         log_line = received.find(log)
@@ -133,10 +136,15 @@ class Witness:
         self._key.verifier.verify(line, kept.note.text)
         return kept.head
 
-    def _keep_conflict(self, offered: Checkpoint, received: Note, known: TreeHead) -> None:
-        """Keep a log-signed checkpoint that contradicts the one cosigned: evidence of a fork."""
-        if offered.head.size == known.size and offered.head.root != known.root:
-            name = f"{self._path(offered.origin).name}.conflict-{offered.head.root[:16]}"
+    def _keep_conflict(self, offered: Checkpoint, received: Note) -> None:
+        """Keep a log-signed checkpoint beside the one cosigned that it may contradict, whole.
+
+        Bounded: a log that offers ever new ones is caught by the first, and must not fill the disk.
+        """
+        prefix = f"{self._path(offered.origin).name}.conflict-"
+        name = f"{prefix}{offered.head.size}-{offered.head.root[:16]}"
+        kept = {path.name for path in self._directory.glob(f"{prefix}*")}
+        if name in kept or len(kept) < MAX_CONFLICTS:
             write_atomic(self._directory / name, received.encode(), mode=0o600)
 
     def _path(self, origin: str) -> Path:

@@ -205,3 +205,16 @@ def test_of_two_checkpoints_at_once_one_wins(witness):
         thread.join()
     assert [status for _, status in answers].count(200) == 1
     assert {status for _, status in answers} == {200, 409}
+
+
+def test_what_a_log_cannot_show_to_extend_is_kept_whole_and_bounded(witness, tmp_path):
+    witness.add_checkpoint(request(0, 4))
+    for number in range(20):
+        other = [*LEAVES[:2], b"fork %d" % number, *LEAVES[3:6]]
+        assert witness.add_checkpoint(request_body(4, [bytes(32)], signed_note(other)))[0] == 422
+    kept = sorted((tmp_path / "witness").glob("*.conflict-*"))
+    assert len(kept) == 16
+    # Together with what was cosigned and the larger tree, each is proof of misbehaviour.
+    note = parse(kept[0].read_bytes())
+    assert note.find(LOG_KEY.verifier) is not None
+    assert note.text.startswith(f"{ORIGIN}\n6\n".encode())
