@@ -5,10 +5,10 @@ Decides only words and codes. Pure.
 
 from fedproto.errors import LocalFault
 
-_MEND_EVIDENCE = "keep this copy as evidence, and fetch the ledger again from another source"
+MEND_EVIDENCE = "keep this copy as evidence, and fetch the ledger again from another source"
 
 
-def unverified(what: str, why: str, mend: str = _MEND_EVIDENCE) -> LocalFault:
+def unverified(what: str, why: str, mend: str = MEND_EVIDENCE) -> LocalFault:
     """Return RNM-LEDGER-0001: a proof, a signature or a rule does not hold."""
     return LocalFault("RNM-LEDGER-0001", what=what, why=why, mend=mend)
 
@@ -21,7 +21,7 @@ def unwritable(why: str, mend: str) -> LocalFault:
 def changed_entry(index: int, why: str) -> LocalFault:
     """Return RNM-LEDGER-0003, naming the entry by its index."""
     return LocalFault(
-        "RNM-LEDGER-0003", what=f"entry {index} was changed", why=why, mend=_MEND_EVIDENCE
+        "RNM-LEDGER-0003", what=f"entry {index} was changed", why=why, mend=MEND_EVIDENCE
     )
 
 

@@ -15,7 +15,7 @@ from audit.checkpoint import TreeHead
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
-from audit.opening import check_head, load, wrong_key
+from audit.opening import check_head, columns_of, load, wrong_key
 from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
@@ -29,7 +29,7 @@ from fedproto.errors import LocalFault
 from fedproto.governance.rules import refuse
 from fedproto.ids import Digest
 from fedproto.party import now_ms
-from fedproto.statements import Event, SignedEvent, leaf_id
+from fedproto.statements import SignedEvent, leaf_id
 
 __all__ = ["Appended", "Ledger"]
 
@@ -52,7 +52,7 @@ class CharterJudge:
         result = apply(state, job.leaf_hash, signed)
         if isinstance(result, Rejected):
             raise refuse(result.why, result.code)
-        return result, _columns(signed.event)
+        return result, columns_of(signed.event)
 
     def root(self, state: State) -> Digest | None:
         """Return the state's own root."""
@@ -337,16 +337,6 @@ class Ledger:
         if not policy.is_met(policy.cosignatures(full)):
             return None
         return _Cosigned(size, full.encode())
-
-
-def _columns(event: Event) -> Columns:
-    return Columns(
-        event_id=event.id,
-        type=event.type,
-        actor=event.actor.member,
-        run=getattr(event.body, "run", ""),
-        round=getattr(event.body, "round", 0),
-    )
 
 
 def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:

@@ -1,19 +1,26 @@
 """What must hold before a ledger is used: the right key, and every entry hashed up to the signed root.
 
 Decides whether a database is opened. Trusts the log key alone, never a column: the state is derived
-again from the entries, and the first one that differs is named. A shell over `audit.store`.
+again from the entries, every row is compared with what follows from them, and the first one that
+differs is named. A shell over `audit.store`.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from audit import checkpoint, merkle, tiles
-from audit.faults import unverified
+from audit.alteration import name_change, roots_at
+from audit.checkpoint import SignedCheckpoint
+from audit.faults import changed_entry, unverified
 from audit.note import NoteSigner
 from audit.records import EMPTY, State
 from audit.replay import advance
+from audit.sequencer import Columns
 from audit.store import Head, Store
 from audit.tree_check import check_tree
 from fedproto.errors import LocalFault
+from fedproto.statements import Event
 
 
 def check_head(directory: Path, store: Store, log_key: NoteSigner, *, founding: bool) -> Head:
@@ -58,20 +65,85 @@ def load(store: Store, head: Head, log_key: NoteSigner) -> tuple[tiles.RightEdge
     signed = checkpoint.open_checkpoint(note, log_key.verifier, head.origin)
     if (signed.head.size, signed.head.root_bytes) != (head.size, head.root):
         raise unverified("the ledger was refused", "its head is not what the log key signed")
-
-    def bundle_bytes(n: int, width: int) -> bytes:
-        return tiles.encode_bundle(store.entries(n * tiles.WIDTH, n * tiles.WIDTH + width))
-
-    entries = check_tree(signed.head, store.tile, bundle_bytes)
-    edge.accept(edge.grow([merkle.leaf_hash(entry) for entry in entries]))
+    last = store.last_index()
+    if last is not None and last >= head.size:
+        raise unverified(
+            "the ledger was refused", f"entry {last} is beyond its head of size {head.size}"
+        )
+    entries = _entries(store, signed, log_key)
+    hashes = [merkle.leaf_hash(entry) for entry in entries]
+    edge.accept(edge.grow(hashes))
+    _check_checkpoints(store, hashes, log_key)
+    columns: list[Columns] = []
     for index, leaf in enumerate(entries):
         try:
-            state, _ = advance(state, leaf)
+            state, act = advance(state, leaf)
         except LocalFault as fault:
             raise unverified(
                 "the ledger was refused", f"entry {index} does not follow: {fault.code} {fault.why}"
             ) from None
+        columns.append(columns_of(act.event))
+    _check_columns(store, hashes, columns)
     return edge, state
+
+
+def _entries(store: Store, signed: SignedCheckpoint, log_key: NoteSigner) -> list[bytes]:
+    """Return the entries that lead to the signed root; else name the one that was changed."""
+
+    def bundle_bytes(n: int, width: int) -> bytes:
+        return tiles.encode_bundle(store.entries(n * tiles.WIDTH, n * tiles.WIDTH + width))
+
+    try:
+        return check_tree(signed.head, store.tile, bundle_bytes)
+    except LocalFault as fault:
+        if fault.code == "RNM-LEDGER-0003":
+            raise
+        entries = store.entries(0, signed.head.size)
+        found = merkle.root_of([merkle.leaf_hash(entry) for entry in entries])
+        if len(entries) != signed.head.size or found == signed.head.root_bytes:
+            raise
+    roots = {}
+    for size, note in store.checkpoints():
+        with suppress(LocalFault):
+            # One that was changed itself is no evidence; the newest one was verified above.
+            kept = checkpoint.open_checkpoint(note, log_key.verifier, signed.checkpoint.origin)
+            roots[size] = kept.head.root_bytes
+    raise name_change(entries, roots)
+
+
+def _check_checkpoints(store: Store, hashes: Sequence[bytes], log_key: NoteSigner) -> None:
+    """Refuse a checkpoint that the log did not sign over these very entries."""
+    kept = dict(store.checkpoints())
+    roots = roots_at(hashes, list(kept))
+    for size, note in kept.items():
+        head = checkpoint.open_checkpoint(note, log_key.verifier, log_key.name).head
+        if head.size != size or head.root_bytes != roots.get(size):
+            raise unverified(
+                "the ledger was refused", f"its checkpoint of size {size} is of other entries"
+            )
+
+
+def _check_columns(store: Store, hashes: Sequence[bytes], columns: Sequence[Columns]) -> None:
+    """Refuse a row whose columns do not say what its entry says: a search would miss it."""
+    for start in range(0, len(columns), tiles.WIDTH):
+        for row in store.columns(start, start + tiles.WIDTH):
+            said = columns[row.idx]
+            for name in ("event_id", "type", "actor", "run", "round"):
+                if getattr(row, name) != getattr(said, name):
+                    raise changed_entry(row.idx, f"its column {name} is not what the entry says")
+            if row.leaf_hash != hashes[row.idx]:
+                raise changed_entry(row.idx, "its column leaf_hash is not the entry's hash")
+
+
+def columns_of(event: Event) -> Columns:
+    """Return what an entry says of itself, to search by."""
+    return Columns(
+        event_id=event.id,
+        type=event.type,
+        actor=event.actor.member,
+        run=getattr(event.body, "run", ""),
+        round=getattr(event.body, "round", 0),
+    )
 
 
 def wrong_key(directory: Path) -> LocalFault:

@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Dialect, Engine, bindparam, insert, select, update
+from sqlalchemy import Dialect, Engine, bindparam, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert, Update
 
@@ -247,6 +247,21 @@ class Store:
         )
         return [self._bytes(row.data) for row in self._all(query)]
 
+    def columns(self, start: int, end: int) -> list[Any]:
+        """Return what stands beside the entries [start, end): derived, never trusted."""
+        names = ("idx", "leaf_hash", "event_id", "type", "actor", "run", "round")
+        query = (
+            select(*(ENTRY.c[name] for name in names))
+            .where(ENTRY.c.idx >= start, ENTRY.c.idx < end)
+            .order_by(ENTRY.c.idx)
+        )
+        return self._all(query)
+
+    def last_index(self) -> int | None:
+        """Return the index of the last entry, whatever the head says."""
+        row = self._one(select(func.max(ENTRY.c.idx).label("idx")))
+        return None if row is None else row.idx
+
     def tile(self, level: int, n: int) -> bytes:
         """Return a hash tile; empty where there is none."""
         row = self._one(select(TILE.c.data).where(TILE.c.level == level, TILE.c.n == n))
@@ -256,6 +271,11 @@ class Store:
         """Return the checkpoint that the log signed at a size."""
         row = self._one(select(CHECKPOINT.c.note).where(CHECKPOINT.c.size == size))
         return None if row is None else self._bytes(row.note)
+
+    def checkpoints(self) -> list[tuple[int, bytes]]:
+        """Return every checkpoint that is kept, by size."""
+        query = select(CHECKPOINT.c.size, CHECKPOINT.c.note).order_by(CHECKPOINT.c.size)
+        return [(row.size, self._bytes(row.note)) for row in self._all(query)]
 
     def cosignatures(self, size: int) -> list[bytes]:
         """Return the witness lines under the checkpoint of a size, in key order."""

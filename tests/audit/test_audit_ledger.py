@@ -412,7 +412,7 @@ def test_an_edited_row_with_its_hash_and_tile_is_still_found(closed):
         ("UPDATE tile SET data = ?", b"".join(hashes)),
         guards=False,
     )
-    with refused("RNM-LEDGER-0001"):
+    with refused("RNM-LEDGER-0003: entry 7 was changed"):
         reopen(closed)
 
 
