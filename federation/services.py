@@ -7,6 +7,7 @@ by `roles`. A shell module.
 import hashlib
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from federation.runs import Runs
 from fedproto.errors import LocalFault
 from fedproto.events.governance import ActRefused
 from fedproto.events.oversight import ExportIssued
-from fedproto.ids import Digest
+from fedproto.ids import Digest, MemberId
 from fedproto.party import now_ms
 from fedproto.statements import Event, leaf_id
 from fedproto.v1 import (
@@ -41,6 +42,8 @@ _LONGEST_WAIT_MS = 60_000
 
 
 _RECORDED = ("RNM-GOV-0001", "RNM-GOV-0002", "RNM-GOV-0004", "RNM-GOV-0005")
+_MOST_REFUSALS = 32
+_HOUR_MS = 3_600_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,6 +53,8 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def __init__(self, register: Register, clerk: Clerk) -> None:
         self._register = register
         self._clerk = clerk
+        self._hour = 0
+        self._refusals: Counter[MemberId] = Counter()
 
     def _admit(
         self, request: governance_pb2.ActRequest, context: Any, kind: str
@@ -72,13 +77,20 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
             index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash)
         )
 
+    def _may_record(self, member: MemberId) -> bool:
+        """Count what is recorded of a member in the hour: its refusals must not fill the ledger."""
+        hour = now_ms() // _HOUR_MS
+        if self._hour != hour:
+            self._hour, self._refusals = hour, Counter()
+        self._refusals[member] += 1
+        return self._refusals[member] <= _MOST_REFUSALS
+
     def _record_refusal(self, event: Event, envelope: bytes, fault: LocalFault) -> None:
         """Put into the ledger what a member signed and the charter refused, once for each act.
 
-        A retry of what is there is no refusal. Nobody fills the ledger by this: a stranger's act is
-        refused before it comes here, and a member's costs it a signature that names it.
+        A retry of what is there is no refusal, and a stranger's act is refused before it comes here.
         """
-        if fault.code not in _RECORDED:
+        if fault.code not in _RECORDED or not self._may_record(event.actor.member):
             return
         try:
             self._register.act(
