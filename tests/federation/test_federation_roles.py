@@ -136,7 +136,14 @@ def test_the_auditor_is_refused_every_write_even_with_a_well_formed_act(federati
     with made.channel("meti") as channel:
         leaf = sealed(made.party("meti"), body, channel)
         stub = governance_pb2_grpc.GovernanceStub(channel)
-        for name in ("Vote", "Propose", "ApproveBaseModel", "DeclareDataset", "SignParticipation"):
+        for name in (
+            "Submit",
+            "Vote",
+            "Propose",
+            "ApproveBaseModel",
+            "DeclareDataset",
+            "SignParticipation",
+        ):
             with pytest.raises(grpc.RpcError) as caught:
                 getattr(stub, name)(governance_pb2.ActRequest(envelope=leaf), timeout=10)
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
