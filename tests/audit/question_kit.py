@@ -1,14 +1,18 @@
 """A consortium's year in one log, for the questions that auditors ask: each case occurs in it."""
 
-from dataclasses import dataclass, replace
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import ledger_kit as kit
 
-from audit import bundle
+from audit import bundle, merkle, tiles
 from audit.history import History
 from audit.policy import policy_of
+from audit.publication import Content, publish
 from audit.replay import replay
 from fedproto.events.governance import (
     ActRefused,
@@ -51,9 +55,7 @@ class Year:
         found = replay(self.leaves)
         assert not found.violations
         events = tuple(event for event in found.events if event is not None)
-        return History(
-            state=found.state, events=events, leaves=tuple(map(leaf_id, self.leaves))
-        )
+        return History(state=found.state, events=events, leaves=tuple(map(leaf_id, self.leaves)))
 
     def bundle(self, path: Path) -> Path:
         leaves = list(self.leaves)
@@ -181,9 +183,7 @@ def _release(story: kit.Story, mark) -> None:
     _clock(story, "carried", mark)
     story.now += 3 * kit.HOUR
     mark("anchor:ripe", story.anchor(story.now))
-    evaluations = tuple(
-        sorted(item.leaf for item in story.state.evaluations[terms.artifact])
-    )
+    evaluations = tuple(sorted(item.leaf for item in story.state.evaluations[terms.artifact]))
     approved = ReleaseApproved(release=terms, evaluations=evaluations, **story.cited(proposed))
     mark("release", story.act("secretariat", approved))
     grant = AccessGranted(grantee="meti", content="report", until=story.now + kit.HOUR)
@@ -199,14 +199,55 @@ def _aftermath(story: kit.Story, mark) -> None:
         commitment=kit.digest("dataset:sony"), reason="consent-withdrawn", remedy=Remedy.TO_BE_VOTED
     )
     cause = mark("withdrawn", story.act("sony", withdrawal))
-    release = story.leaves and next(iter(story.state.releases))
+    release = next(iter(story.state.releases))
     terms = RevocationTerms(release=release, reason="dataset-withdrawn", severity=2)
     voted = story.carried(Action.REVOKE_RELEASE, terms, ("honda", "nec"))
     revoked = ReleaseRevoked(revocation=terms, **story.cited(voted))
     mark("revoked", story.act("secretariat", revoked))
     done = RemediationDone(cause=cause, method=Method.REVOKED, evidence=kit.digest("evidence"))
     mark("remedied", story.act("secretariat", done))
-    leaving = MemberStatus(
-        member="honda", standing=Standing.WITHDRAWN, proposal="", votes=()
-    )
+    leaving = MemberStatus(member="honda", standing=Standing.WITHDRAWN, proposal="", votes=())
     mark("left", story.act("honda", leaving))
+
+
+# The launcher of an auditor's machine: nothing but the standard library and `cryptography`.
+BARE = """
+import sys
+allowed = {"cryptography", "cffi", "_cffi_backend", "fedproto", "audit", "renmei"}
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in sys.stdlib_module_names and top not in allowed and top[0] != "_":
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+sys.meta_path.insert(0, Only())
+import renmei.cli
+renmei.cli.MODULES = ("renmei.builtin", "audit.cli")
+sys.exit(renmei.cli.main(sys.argv[1:]))
+"""
+ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "RENMEI_"))}
+PINS = ("--log-key", kit.LOG_KEY.vkey, "--genesis", kit.charter_of().digest)
+
+
+def bare(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run `renmei audit` as an auditor has it."""
+    return subprocess.run(
+        [sys.executable, "-c", BARE, "audit", *map(str, words)],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def published(leaves: list[bytes], folder: Path, witnesses: tuple[str, ...] = kit.TRAINERS) -> Path:
+    """Publish a log as files, as a mirror keeps it."""
+    grown = tiles.RightEdge().grow([merkle.leaf_hash(leaf) for leaf in leaves])
+    content = Content(
+        size=len(leaves),
+        note=kit.cosigned_note(leaves, witnesses),
+        entries=lambda start, end: leaves[start:end],
+        tile=lambda level, n: bytes(grown.tiles[level, n]),
+    )
+    publish(folder, content, after=0)
+    return folder
