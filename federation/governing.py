@@ -5,6 +5,7 @@ A shell module.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from audit import decision
 from audit.records import Proposal, State
 from audit.state import Rejected, apply, open_next
-from federation import drafts, motions, openings
+from federation import decisions, drafts, motions, openings
 from federation.client import CoordinatorClient
 from fedproto import envelope
 from fedproto.command import Console, Reply
@@ -29,9 +30,10 @@ from fedproto.events.governance import (
     digest_of,
 )
 from fedproto.governance.charter import Action
+from fedproto.governance.rules import refuse
 from fedproto.governance.tally import Verdict
 from fedproto.identity import SigningKey
-from fedproto.ids import Digest
+from fedproto.ids import Digest, RunId
 from fedproto.party import now_ms
 from fedproto.schema import to_json
 from fedproto.statements import Body, leaf_id
@@ -347,6 +349,25 @@ def vote_(args: argparse.Namespace, console: Console) -> Reply:
     if kept:
         lines.append(console.say(en=f"the reason and its salt: {kept}", ja=f"理由とソルト: {kept}"))
     return Reply(data=data, text="\n".join(lines), warnings=(warning,) if warning else ())
+
+
+def carry_out_(args: argparse.Namespace, console: Console) -> Reply:
+    """Write down what follows from a carried proposal, where the operator does not."""
+    with connected(args) as client:
+        state = client.sync()
+        leaf = find(state, args.proposal).opened.leaf
+        due = decisions.due(state, RunId(os.urandom(16).hex()), now_ms())
+        act = next((act for act in due if getattr(act, "proposal", "") == leaf), None)
+        if act is None:
+            raise refuse(
+                f"nothing follows from proposal {leaf[:16]} now: see `renmei govern show`",
+                "RNM-GOV-0002" if leaf in state.waiting else "RNM-GOV-0003",
+            )
+        judge(client, state, act)
+        index, _, warning = send(client, act, console)
+    text = console.say(en=f"carried out by entry {index}", ja=f"項目 {index} で執行しました")
+    data = {"index": index, "proposal": leaf}
+    return Reply(data=data, text=text, warnings=(warning,) if warning else ())
 
 
 def _settled(client: CoordinatorClient, seen: State | None, leaf: Digest) -> State | None:

@@ -68,7 +68,15 @@ def _proposals(noun: Noun, commands: Commands) -> None:
         ja="提案の全文と、憲章との差分を表示します",
     )
     vote = _verb(noun, commands, "vote", f"{_HERE}:vote_", en="cast a ballot", ja="投票します")
-    for parser in (show, vote):
+    carry = _verb(
+        noun,
+        commands,
+        "carry-out",
+        f"{_HERE}:carry_out_",
+        en="write down what a carried proposal leads to, where the operator does not",
+        ja="可決された提案を、運営者に代わって執行します",
+    )
+    for parser in (show, vote, carry):
         parser.add_argument(
             "proposal",
             metavar="PROPOSAL",

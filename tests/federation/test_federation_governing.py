@@ -1,6 +1,7 @@
 """How people act: every verb of `renmei govern` against a real coordinator, with real witnesses."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 from governing_kit import TRAINERS, Governed, renmei
 
 from federation import openings
-from fedproto.events.governance import Standing
-from fedproto.governance.charter import Role
+from federation.governing_cli import ACTIONS
+from fedproto.errors import CODES
+from fedproto.events.governance import TERMS_OF, Standing
+from fedproto.governance.charter import Action, Role
 from fedproto.party import Party
+from renmei import cli
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +230,20 @@ def test_a_member_leaves_only_when_its_name_is_typed_back(governed):
     assert governed.fails("sony", "withdraw", "--yes", "sony") == (8, "RNM-GOV-0003")
 
 
+def test_a_decision_is_written_down_by_who_may_propose_it_where_the_clerk_does_not(
+    governed, monkeypatch
+):
+    monkeypatch.setattr(type(governed.coordinator.clerk), "review", lambda *_: None)
+    monkeypatch.setattr("federation.governing._DECIDED_S", 0.1)
+    proposal = governed.propose("member.status", {"member": "sony", "standing": "suspended"})
+    assert governed.fails("nec", "carry-out", proposal) == (6, "RNM-GOV-0002")
+    assert governed.vote(proposal, "honda", "nec", "softbank")["stands"] == "carried"
+    assert governed.fails("pfn", "carry-out", proposal) == (6, "RNM-GOV-0001")
+    governed.ok("nec", "carry-out", proposal)
+    assert governed.state.standing("sony") is Standing.SUSPENDED
+    assert governed.fails("nec", "carry-out", proposal) == (8, "RNM-GOV-0003")
+
+
 # emergencies
 
 
@@ -276,3 +294,22 @@ def test_every_answer_is_said_in_japanese_too(shared):
     voted = shared.run("nec", "vote", proposal, "abstain", lang="ja")
     assert voted.exit == 0
     assert "決定済み" in voted.out
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "governance.md"
+
+
+def test_every_command_on_the_page_is_one_that_renmei_understands():
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("renmei govern")]
+    parser = cli.build_parser("en")
+    verbs = {parser.parse_args(line.split()[1:]).command for line in lines}
+    assert {"govern draft charter", "govern draft member", "govern vote"} <= verbs
+    assert len(verbs) == 15, verbs
+
+
+def test_every_action_and_every_code_on_the_page_exists():
+    text = PAGE.read_text()
+    assert set(re.findall(r"RNM-[A-Z]+-\d{4}", text)) <= CODES.keys()
+    rows = re.findall(r"^\| `([a-z_]+\.[a-z]+)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(action.value for action in Action)
+    assert set(ACTIONS) == {action.value for action in TERMS_OF}
