@@ -99,13 +99,22 @@ def _proposals(noun: Noun, commands: Commands) -> None:
         en="put terms to the vote",
         ja="内容を投票にかけます",
     )
-    propose.add_argument("action", choices=ACTIONS)
-    propose.add_argument(
-        "--terms",
-        required=True,
-        metavar="FILE",
-        help=commands.say(en="JSON of the terms; - is stdin", ja="内容のJSON。- は標準入力"),
+    approve = _verb(
+        noun,
+        commands,
+        "approve-base",
+        f"{_SEAT}:approve_base_",
+        en="approve base weights, where the charter leaves it to this party",
+        ja="基盤モデルを承認します(憲章が投票なしで委ねる場合)",
     )
+    propose.add_argument("action", choices=ACTIONS)
+    for parser in (propose, approve):
+        parser.add_argument(
+            "--terms",
+            required=True,
+            metavar="FILE",
+            help=commands.say(en="JSON of the terms; - is stdin", ja="内容のJSON。- は標準入力"),
+        )
     propose.add_argument(
         "--closes-in",
         type=int,

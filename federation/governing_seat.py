@@ -24,9 +24,9 @@ from fedproto.events.governance import (
     PublicKey,
     Standing,
 )
-from fedproto.events.models import DatasetWithdrawn, Remedy
+from fedproto.events.models import BaseModel, BaseModelApproved, DatasetWithdrawn, Remedy
 from fedproto.events.oversight import IncidentReported
-from fedproto.governance.charter import Role
+from fedproto.governance.charter import Action, Role
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId
 from fedproto.jcs import Json
@@ -256,6 +256,15 @@ def revoke_key_(args: argparse.Namespace, console: Console) -> Reply:
     )
     following = tuple(f"renmei govern {verb} --dir {args.dir}" for verb in ("keys", "seat"))
     return Reply(data=_rekeyed(done, acting), text=text, next=following)
+
+
+def approve_base_(args: argparse.Namespace, console: Console) -> Reply:
+    """Approve base weights, where the charter leaves that to this party without a vote."""
+    model = drafts.read_terms(Action.APPROVE_BASE_MODEL, read_file(args.terms), args.terms)
+    assert isinstance(model, BaseModel)  # noqa: S101  # the terms of this action are a base model
+    body = BaseModelApproved(model=model, proposal="", votes=())
+    with connected(args) as client:
+        return _sent(client, body, console, en="approved", ja="承認しました")
 
 
 def withdraw_dataset_(args: argparse.Namespace, console: Console) -> Reply:

@@ -279,6 +279,26 @@ def test_a_dataset_goes_out_of_use_and_an_incident_is_on_record(governed):
     assert json.loads(Path(said["report_file"]).read_text())["kind"] == "incident-report"
 
 
+def test_the_pretrainer_approves_base_weights_where_no_vote_is_asked_for(shared):
+    terms = shared.file(
+        "base.json",
+        {
+            "name": "base",
+            "manifest_sha256": "a" * 64,
+            "corpus_sha256": "b" * 64,
+            "licence": "Apache-2.0",
+            "parameters": 1000,
+        },
+    )
+    assert shared.fails("honda", "approve-base", "--terms", terms) == (6, "RNM-GOV-0001")
+    # What is not voted on is not proposed either.
+    refused = shared.fails("pfn", "propose", "base_model.approve", "--terms", terms)
+    assert refused == (6, "RNM-GOV-0001")
+    shared.ok("pfn", "approve-base", "--terms", terms)
+    assert shared.state.base_model("a" * 64) is not None
+    assert shared.fails("pfn", "approve-base", "--terms", terms) == (8, "RNM-GOV-0003")
+
+
 # how it is said
 
 
@@ -304,7 +324,7 @@ def test_every_command_on_the_page_is_one_that_renmei_understands():
     parser = cli.build_parser("en")
     verbs = {parser.parse_args(line.split()[1:]).command for line in lines}
     assert {"govern draft charter", "govern draft member", "govern vote"} <= verbs
-    assert len(verbs) == 15, verbs
+    assert len(verbs) == 16, verbs
 
 
 def test_every_action_and_every_code_on_the_page_exists():
