@@ -16,6 +16,7 @@ def register(commands: Commands) -> None:
     _entries(audit, commands)
     _questions(audit, commands)
     _exports(audit, commands)
+    _evidence(audit, commands)
 
 
 def _whole(audit: Noun, commands: Commands) -> None:
@@ -206,6 +207,49 @@ def _exports(audit: Noun, commands: Commands) -> None:
     report.add_argument("--artifact", metavar="DIGEST")
     _run(report, commands, required=False)
     _output(report, commands)
+
+
+def _evidence(audit: Noun, commands: Commands) -> None:
+    evidence = audit.verb(
+        "evidence",
+        handler="audit.commands.accusing:evidence",
+        en="verify, or pack, the proof that a key signed two histories; exit 5 if it did",
+        ja="一つの鍵が二つの履歴に署名した証拠を検証または作成します。署名していれば終了コード5",
+    )
+    evidence.add_argument(
+        "file",
+        metavar="FILE",
+        help=commands.say(
+            en="evidence to verify, or a signed checkpoint",
+            ja="検証する証拠、または署名済みチェックポイント",
+        ),
+    )
+    evidence.add_argument(
+        "second",
+        metavar="CHECKPOINT",
+        nargs="?",
+        help=commands.say(
+            en="another, that contradicts it", ja="矛盾するもう一つのチェックポイント"
+        ),
+    )
+    evidence.add_argument(
+        "--key",
+        metavar="VKEY",
+        help=commands.say(
+            en="the witness accused, if not the log", ja="ログでなく証人を対象とする場合の鍵"
+        ),
+    )
+    evidence.add_argument("--log-key", metavar="VKEY")
+    evidence.add_argument("--genesis", metavar="SHA256")
+    evidence.add_argument(
+        "--log",
+        metavar="LOG",
+        help=commands.say(
+            en="a bundle or mirror of the larger checkpoint",
+            ja="大きい方のチェックポイントの証拠またはミラー",
+        ),
+    )
+    _output(evidence, commands)
 
 
 def _log(parser: argparse.ArgumentParser, commands: Commands) -> None:
