@@ -71,8 +71,10 @@ def found_consortium(stage: Stage) -> None:
     names = ", ".join(member.id for member in charter.members)
     stage.say(f"parties: {names}", f"参加者: {names}")
     stage.say(
-        f"genesis {charter.digest[:16]}…, signed by every voter; keys stay in each directory (0700)",
-        f"創設文書 {charter.digest[:16]}… に全投票者が署名。鍵は各自のディレクトリ(0700)にあります",
+        f"genesis {charter.digest[:16]}…; each took its own seat in the ledger, entries 1 to "
+        f"{len(charter.members) - 1}; keys stay in each directory (0700)",
+        f"創設文書 {charter.digest[:16]}…。各参加者が自ら台帳の席に着きました(項目 1～"
+        f"{len(charter.members) - 1})。鍵は各自のディレクトリ(0700)にあります",
     )
 
 

@@ -90,10 +90,11 @@ def verify_offline(stage: Stage) -> Verified:
         pinned=Pinned(log_vkey=profile.log_vkey, genesis_sha256=Digest(profile.genesis_sha256)),
     )
     entries, signatures = len(found.entries), len(found.cosignatures)
+    validations = len(found.validations)
     stage.say(
-        f"verified {entries} entries and {signatures} cosignatures, exit 0, without "
-        + ", ".join(BLOCKED[:3]),
-        f"{entries} 項目と {signatures} 件の連署を検証(終了コード 0)。"
+        f"verified {entries} entries, {signatures} cosignatures and {validations} members' own "
+        "replays, exit 0, without " + ", ".join(BLOCKED[:3]),
+        f"{entries} 項目、{signatures} 件の連署、{validations} 社による再検証を確認(終了コード 0)。"
         + "、".join(BLOCKED[:3])
         + " は使いません",
     )
