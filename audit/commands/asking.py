@@ -101,7 +101,11 @@ def answer(
         _write_proofs(Path(proofs), asked, cites)
     text = [*lines, *([""] if rows and data else []), *rows]
     return Reply(
-        data={**data, "entries": [_citation_json(item) for item in cited], "log": log_json(asked)},
+        data={
+            **data,
+            "entries": [_citation_json(item, asked) for item in cited],
+            "log": log_json(asked),
+        },
         text=visible("\n".join(text)),
         warnings=warnings(asked.reading, console),
         next=following,
@@ -122,7 +126,7 @@ def log_json(asked: Asked) -> Json:
     }
 
 
-def _citation_json(cited: Citation) -> Json:
+def _citation_json(cited: Citation, asked: Asked) -> Json:
     row = cited.row
     return {
         "index": row.index,
@@ -134,6 +138,7 @@ def _citation_json(cited: Citation) -> Json:
         "witnessed_from": instant(row.not_before_s),
         "witnessed_until": instant(row.not_after_s),
         "state": state_of(row),
+        "trace_id": asked.history.event(row.index).trace.trace_id,
         "inclusion": list(cited.inclusion),
     }
 

@@ -193,16 +193,24 @@ def test_a_file_that_is_not_there_exits_2(tmp_path: Path) -> None:
     assert audit("verify", tmp_path / "absent").returncode == 2
 
 
+def entries(case: Case, *words: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(audit("log", case.path, *words, "--json").stdout)[
+        "data"
+    ]["entries"]
+    return found
+
+
 def test_the_log_lists_entries_and_filters_them(case: Case) -> None:
-    rows = json.loads(audit("log", case.path, "--json").stdout)["data"]
+    rows = entries(case)
     assert [(row["index"], row["type"]) for row in rows] == [
         (0, "charter.adopted"),
         *((index, "member.admitted") for index in range(1, SIZE - 1)),
         (SIZE - 1, "base_model.approved"),
     ]
-    only = json.loads(audit("log", case.path, "--member", "pfn", "--json").stdout)["data"]
+    only = entries(case, "--member", "pfn")
     assert [row["type"] for row in only] == ["member.admitted", "base_model.approved"]
-    assert json.loads(audit("log", case.path, "--type", "vote.cast", "--json").stdout)["data"] == []
+    assert only[-1]["trace_id"] == "ab" * 16
+    assert entries(case, "--type", "vote.cast") == []
 
 
 def test_an_entry_is_shown_whole_with_its_trace(case: Case) -> None:
