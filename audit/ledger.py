@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from audit import bundle, merkle, tiles
-from audit.checkpoint import TreeHead
+from audit import bundle, merkle, receipt, tiles
+from audit.checkpoint import TreeHead, open_checkpoint
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
@@ -76,9 +76,11 @@ class Ledger:
         store: Store,
         lock: DirectoryLock,
         sequencer: Sequencer[State],
+        log_key: NoteSigner,
     ) -> None:
         """Use `create` or `open`."""
         self._store, self._lock, self._sequencer = store, lock, sequencer
+        self._log_key = log_key
         self._cosigning = threading.Lock()
         self._publisher = Publisher(directory / _PUBLIC)
         self._held: LocalFault | None = None
@@ -168,7 +170,7 @@ class Ledger:
                 store.close()
             lock.release()
             raise
-        return cls(directory, store, lock, sequencer)
+        return cls(directory, store, lock, sequencer, log_key)
 
     def close(self) -> None:
         """Write and publish what waits, then let the directory go."""
@@ -290,6 +292,20 @@ class Ledger:
                 self._publish()
         return verified
 
+    def issue_receipt(self, index: int) -> bytes:
+        """Return a COSE receipt of an entry under the newest cosigned checkpoint.
+
+        Raises:
+            LocalFault: RNM-LEDGER-0006 no checkpoint carries the quorum yet; RNM-FORM-0002 beyond it.
+        """
+        cosigned = self._cosigned
+        if cosigned is None:
+            raise _unwitnessed("no receipt was issued")
+        hashes = self.prove_inclusion(index, cosigned.size)
+        signed = open_checkpoint(cosigned.note, self._log_key.verifier, self._log_key.name)
+        (entry,) = self._store.entries(index, index + 1)
+        return receipt.issue(entry, index, hashes, signed, self._log_key)
+
     def export(self, path: Path) -> int:
         """Write the bundle of the newest cosigned checkpoint and return its size.
 
@@ -298,12 +314,7 @@ class Ledger:
         """
         cosigned = self._cosigned
         if cosigned is None:
-            raise LocalFault(
-                "RNM-LEDGER-0006",
-                what="no bundle was written",
-                why="no checkpoint carries the witness quorum yet",
-                mend="have more members' nodes running, then export again",
-            )
+            raise _unwitnessed("no bundle was written")
         policy = policy_of(self.state.charter_at(cosigned.size))
         entries = self._store.entries(0, cosigned.size)
         bundle.write(path, note=cosigned.note, entries=entries, policy=policy)
@@ -347,6 +358,15 @@ def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:
         "timestamp": item.timestamp,
         "line": item.line.encode(),
     }
+
+
+def _unwitnessed(what: str) -> LocalFault:
+    return LocalFault(
+        "RNM-LEDGER-0006",
+        what=what,
+        why="no checkpoint carries the witness quorum yet",
+        mend="have more members' nodes running, then ask again",
+    )
 
 
 def _out_of_range(asked: str, size: int) -> LocalFault:

@@ -12,7 +12,9 @@ from typing import Any, Self
 
 import grpc
 
+from audit import receipt
 from audit.mirror import Mirror
+from audit.note import NoteVerifier
 from audit.records import State
 from fedproto import telemetry, transport
 from fedproto.errors import LocalFault
@@ -195,6 +197,15 @@ class CoordinatorClient:
             yield from stub.Watch(rounds_pb2.WatchRequest(run=run))
         except grpc.RpcError as error:
             raise transport.from_rpc_error(error, self._address) from None
+
+    def receipt(self, index: int) -> tuple[bytes, bytes]:
+        """Return a COSE receipt of an entry, verified, and the entry."""
+        stub = ledger_pb2_grpc.LedgerStub(self._channel)
+        request = ledger_pb2.GetReceiptRequest(index=index)
+        answer = self._call(stub.GetReceipt, request, _ACT_S)
+        log = NoteVerifier.from_vkey(self.party.profile.log_vkey)
+        receipt.verify(answer.receipt, answer.entry, log)
+        return answer.receipt, answer.entry
 
     def export(self, path: Path) -> None:
         """Write a bundle for offline verification."""

@@ -24,6 +24,7 @@ RULES: dict[str, tuple[Role, ...]] = {
     "/fedproto.v1.Ledger/GetEntries": _EVERYBODY,
     "/fedproto.v1.Ledger/ProveInclusion": _EVERYBODY,
     "/fedproto.v1.Ledger/ProveConsistency": _EVERYBODY,
+    "/fedproto.v1.Ledger/GetReceipt": _EVERYBODY,
     "/fedproto.v1.Ledger/Export": _EVERYBODY,
     "/fedproto.v1.Governance/ApproveBaseModel": (Role.PRETRAINER,),
     "/fedproto.v1.Governance/DeclareDataset": (Role.TRAINER,),

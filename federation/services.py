@@ -182,6 +182,12 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         hashes = self._register.ledger.prove_consistency(request.old_size, request.size)
         return ledger_pb2.ProveResponse(hashes=hashes)
 
+    def GetReceipt(self, request: Any, _: Any) -> Any:  # noqa: N802
+        """Return a COSE receipt of an entry, and the entry."""
+        receipt = self._register.ledger.issue_receipt(request.index)
+        (entry,) = self._register.ledger.entries(request.index, request.index + 1)
+        return ledger_pb2.GetReceiptResponse(receipt=receipt, entry=entry)
+
     def Export(self, _: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         """Yield a bundle for offline verification; that it was handed out is an entry first."""
         with tempfile.TemporaryDirectory() as temporary:

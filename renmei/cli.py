@@ -31,6 +31,7 @@ MODULES = (
     "renmei.builtin",
     "federation.cli",
     "federation.governing_cli",
+    "federation.ledger_cli",
     "member_node.cli",
     "audit.cli",
     "base_model.cli",

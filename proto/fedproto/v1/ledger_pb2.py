@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65\x64proto/v1/ledger.proto\x12\x0b\x66\x65\x64proto.v1\"<\n\x14GetCheckpointRequest\x12\x10\n\x08min_size\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"/\n\x11GetEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\".\n\x0c\x45ntriesChunk\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\x0c\"4\n\x15ProveInclusionRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"9\n\x17ProveConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x1f\n\rProveResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"\x0f\n\rExportRequest\"\x1b\n\x0b\x45xportChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\x95\x03\n\x06Ledger\x12V\n\rGetCheckpoint\x12!.fedproto.v1.GetCheckpointRequest\x1a\".fedproto.v1.GetCheckpointResponse\x12I\n\nGetEntries\x12\x1e.fedproto.v1.GetEntriesRequest\x1a\x19.fedproto.v1.EntriesChunk0\x01\x12P\n\x0eProveInclusion\x12\".fedproto.v1.ProveInclusionRequest\x1a\x1a.fedproto.v1.ProveResponse\x12T\n\x10ProveConsistency\x12$.fedproto.v1.ProveConsistencyRequest\x1a\x1a.fedproto.v1.ProveResponse\x12@\n\x06\x45xport\x12\x1a.fedproto.v1.ExportRequest\x1a\x18.fedproto.v1.ExportChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65\x64proto/v1/ledger.proto\x12\x0b\x66\x65\x64proto.v1\"<\n\x14GetCheckpointRequest\x12\x10\n\x08min_size\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"%\n\x15GetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\x0c\"/\n\x11GetEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\".\n\x0c\x45ntriesChunk\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x03(\x0c\"4\n\x15ProveInclusionRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"9\n\x17ProveConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x1f\n\rProveResponse\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"\"\n\x11GetReceiptRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"4\n\x12GetReceiptResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"\x0f\n\rExportRequest\"\x1b\n\x0b\x45xportChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xe4\x03\n\x06Ledger\x12V\n\rGetCheckpoint\x12!.fedproto.v1.GetCheckpointRequest\x1a\".fedproto.v1.GetCheckpointResponse\x12I\n\nGetEntries\x12\x1e.fedproto.v1.GetEntriesRequest\x1a\x19.fedproto.v1.EntriesChunk0\x01\x12P\n\x0eProveInclusion\x12\".fedproto.v1.ProveInclusionRequest\x1a\x1a.fedproto.v1.ProveResponse\x12T\n\x10ProveConsistency\x12$.fedproto.v1.ProveConsistencyRequest\x1a\x1a.fedproto.v1.ProveResponse\x12M\n\nGetReceipt\x12\x1e.fedproto.v1.GetReceiptRequest\x1a\x1f.fedproto.v1.GetReceiptResponse\x12@\n\x06\x45xport\x12\x1a.fedproto.v1.ExportRequest\x1a\x18.fedproto.v1.ExportChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,10 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVECONSISTENCYREQUEST']._serialized_end=350
   _globals['_PROVERESPONSE']._serialized_start=352
   _globals['_PROVERESPONSE']._serialized_end=383
-  _globals['_EXPORTREQUEST']._serialized_start=385
-  _globals['_EXPORTREQUEST']._serialized_end=400
-  _globals['_EXPORTCHUNK']._serialized_start=402
-  _globals['_EXPORTCHUNK']._serialized_end=429
-  _globals['_LEDGER']._serialized_start=432
-  _globals['_LEDGER']._serialized_end=837
+  _globals['_GETRECEIPTREQUEST']._serialized_start=385
+  _globals['_GETRECEIPTREQUEST']._serialized_end=419
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=421
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=473
+  _globals['_EXPORTREQUEST']._serialized_start=475
+  _globals['_EXPORTREQUEST']._serialized_end=490
+  _globals['_EXPORTCHUNK']._serialized_start=492
+  _globals['_EXPORTCHUNK']._serialized_end=519
+  _globals['_LEDGER']._serialized_start=522
+  _globals['_LEDGER']._serialized_end=1006
 # @@protoc_insertion_point(module_scope)

@@ -58,6 +58,20 @@ class ProveResponse(_message.Message):
     hashes: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class GetReceiptRequest(_message.Message):
+    __slots__ = ("index",)
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    def __init__(self, index: _Optional[int] = ...) -> None: ...
+
+class GetReceiptResponse(_message.Message):
+    __slots__ = ("receipt", "entry")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    receipt: bytes
+    entry: bytes
+    def __init__(self, receipt: _Optional[bytes] = ..., entry: _Optional[bytes] = ...) -> None: ...
+
 class ExportRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -56,6 +56,11 @@ class LedgerStub:
                 request_serializer=fedproto_dot_v1_dot_ledger__pb2.ProveConsistencyRequest.SerializeToString,
                 response_deserializer=fedproto_dot_v1_dot_ledger__pb2.ProveResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/fedproto.v1.Ledger/GetReceipt',
+                request_serializer=fedproto_dot_v1_dot_ledger__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=fedproto_dot_v1_dot_ledger__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/fedproto.v1.Ledger/Export',
                 request_serializer=fedproto_dot_v1_dot_ledger__pb2.ExportRequest.SerializeToString,
@@ -94,6 +99,13 @@ class LedgerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceipt(self, request, context):
+        """A COSE receipt (RFC 9942) of an entry under the newest published checkpoint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Export(self, request, context):
         """A bundle for offline verification (zip), in chunks.
         """
@@ -123,6 +135,11 @@ def add_LedgerServicer_to_server(servicer, server):
                     servicer.ProveConsistency,
                     request_deserializer=fedproto_dot_v1_dot_ledger__pb2.ProveConsistencyRequest.FromString,
                     response_serializer=fedproto_dot_v1_dot_ledger__pb2.ProveResponse.SerializeToString,
+            ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=fedproto_dot_v1_dot_ledger__pb2.GetReceiptRequest.FromString,
+                    response_serializer=fedproto_dot_v1_dot_ledger__pb2.GetReceiptResponse.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
                     servicer.Export,
@@ -240,6 +257,33 @@ class Ledger:
             '/fedproto.v1.Ledger/ProveConsistency',
             fedproto_dot_v1_dot_ledger__pb2.ProveConsistencyRequest.SerializeToString,
             fedproto_dot_v1_dot_ledger__pb2.ProveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedproto.v1.Ledger/GetReceipt',
+            fedproto_dot_v1_dot_ledger__pb2.GetReceiptRequest.SerializeToString,
+            fedproto_dot_v1_dot_ledger__pb2.GetReceiptResponse.FromString,
             options,
             channel_credentials,
             insecure,
