@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ from fedproto.errors import LocalFault
 
 _ROOM = 64 * 1024
 # 16 MiB of log between checkpoints (a big batch writes 2 MiB), 64 MiB of pages in memory.
-_WRITER = (
+WRITER = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
     "wal_autocheckpoint=4000",
     "cache_size=-65536",
 )
-_READER = ("query_only=ON", "wal_autocheckpoint=0")
+READER = ("query_only=ON", "wal_autocheckpoint=0")
+# Few enough statements that each stays prepared, and parameters far below SQLite's limit of 32,766.
+_WIDTHS = (256, 64, 16, 4, 1)
 _GUARDS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
     f"BEGIN SELECT RAISE(ABORT, '{APPEND_ONLY_WORDS}'); END"
@@ -63,7 +66,7 @@ class SqliteDatabase:
             self._path, timeout=10, isolation_level=None, check_same_thread=False
         )
         try:
-            _set(connection, _WRITER)
+            _set(connection, WRITER)
             self._create(connection)
         except sqlite3.Error:
             connection.close()
@@ -91,12 +94,22 @@ class SqliteDatabase:
             max_overflow=0,
             connect_args={"check_same_thread": False, "timeout": 10, "isolation_level": None},
         )
-        event.listen(engine, "connect", lambda connection, _: _set(connection, _READER))
+        event.listen(engine, "connect", lambda connection, _: _set(connection, READER))
         return engine
 
     def insert_entries(self, cursor: Any, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Write entries with one prepared statement."""
-        cursor.executemany(sql, rows)
+        """Write entries, many with each step.
+
+        `executemany` would let the interpreter go and ask for it back once for each row, and wait for
+        it as often wherever other threads are busy.
+        """
+        start = 0
+        head, _, values = sql.rpartition("VALUES ")
+        for width in _WIDTHS:
+            many = f"{head}VALUES {', '.join([values] * width)}"
+            while start + width <= len(rows):
+                cursor.execute(many, list(chain.from_iterable(rows[start : start + width])))
+                start += width
 
     def fault(self, error: BaseException | None) -> LocalFault:
         """Name what SQLite says."""

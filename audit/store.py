@@ -188,8 +188,7 @@ class Store:
         entry, checkpoint = self._sql.entry, self._sql.checkpoint
         with self._transaction() as cursor:
             self._swap_head(cursor, batch.before, batch.after)
-            rows = list(map(entry.row, batch.entries))
-            self._database.insert_entries(cursor, entry.sql, rows)
+            self._database.insert_entries(cursor, entry.sql, batch.entries)
             self._write_tiles(cursor, batch.tiles)
             values = {
                 "size": batch.after.size,

@@ -6,6 +6,7 @@ connection; `audit.store` writes and reads, `audit.sqlite` and `audit.postgres` 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer
 from sqlalchemy.orm import registry
@@ -95,9 +96,8 @@ class Head:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEntry:
-    """An entry to be written."""
+class NewEntry(NamedTuple):
+    """An entry to be written: the very row, in the order of the table's columns."""
 
     idx: int
     leaf_hash: bytes

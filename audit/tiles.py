@@ -161,35 +161,37 @@ class RightEdge:
 
     def grow(self, leaves: Sequence[bytes]) -> Grown:
         """Return the tree with `leaves` added, without changing this one."""
-        frontier, size = self._frontier, self.size
+        peaks, size = list(self._frontier), self.size
         tiles: dict[tuple[int, int], bytearray] = {}
         created: set[tuple[int, int]] = set()
         for leaf in leaves:
-            self._place(leaf, size, tiles, created)
-            frontier = merkle.extend(frontier, size, leaf)
+            self._place(0, size, leaf, tiles, created)
+            # What `merkle.extend` does; on its way up it meets the root of each tile that is full.
+            value, height = leaf, 0
+            while size >> height & 1:
+                value, height = merkle.node_hash(peaks.pop(), value), height + 1
+                if height % TILE_HEIGHT == 0:
+                    self._place(height // TILE_HEIGHT, size >> height, value, tiles, created)
+            peaks.append(value)
             size += 1
-        return Grown(size=size, frontier=frontier, tiles=tiles, created=frozenset(created))
+        return Grown(size=size, frontier=tuple(peaks), tiles=tiles, created=frozenset(created))
 
     def _place(
         self,
-        leaf: bytes,
-        size: int,
+        level: int,
+        index: int,
+        value: bytes,
         tiles: dict[tuple[int, int], bytearray],
         created: set[tuple[int, int]],
     ) -> None:
-        level, index, value = 0, size, leaf
-        while True:
-            key = (level, index // WIDTH)
-            tile = tiles.get(key)
-            if tile is None:
-                fresh = index % WIDTH == 0
-                tile = tiles[key] = bytearray() if fresh else bytearray(self._open[level])
-                if fresh:
-                    created.add(key)
-            tile += value
-            if len(tile) < WIDTH * merkle.HASH_BYTES:
-                return
-            level, index, value = level + 1, index // WIDTH, tile_root(bytes(tile))
+        key = (level, index // WIDTH)
+        tile = tiles.get(key)
+        if tile is None:
+            fresh = index % WIDTH == 0
+            tile = tiles[key] = bytearray() if fresh else bytearray(self._open[level])
+            if fresh:
+                created.add(key)
+        tile += value
 
     def accept(self, grown: Grown) -> None:
         """Make a batch part of the tree, once it is durable."""

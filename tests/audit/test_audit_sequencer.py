@@ -101,7 +101,7 @@ def test_what_gathers_during_a_write_is_one_transaction(parts):
 
 def test_pressure_goes_back_to_the_caller(parts, monkeypatch, tmp_path):
     store, writer = parts
-    writer._room = threading.Semaphore(1)
+    writer._room = 1
     store.hold()
     threads, _ = together(writer, ["first"])
     assert store.entered.wait(30)

@@ -144,7 +144,7 @@ def test_an_index_a_leaf_and_an_event_are_there_once(store, place, column, count
     first = growth.write(store, texts(0, 2))
     before = everything(place)
     batch = growth.batch(texts(2, 2 + count))
-    twice = replace(batch.entries[-1], **{column: getattr(first.entries[0], column)})
+    twice = batch.entries[-1]._replace(**{column: getattr(first.entries[0], column)})
     with refused("RNM-LEDGER-0002"):
         store.commit(replace(batch, entries=[*batch.entries[:-1], twice]))
     assert everything(place) == before
