@@ -43,6 +43,7 @@ WRITES = [
         "GetEntries",
         "ProveInclusion",
         "ProveConsistency",
+        "GetReceipt",
         "Export",
         "Watch",
         "Get",
