@@ -269,7 +269,9 @@ def test_access_is_granted_within_the_charters_disclosure(founded):
 
 def test_an_export_is_of_what_is_there(founded):
     refused(
-        founded.try_act("meti", ExportIssued(recipient="meti", bundle_sha256=digest("b"), size=9)), RULE, "holds 9"
+        founded.try_act("meti", ExportIssued(recipient="meti", bundle_sha256=digest("b"), size=9)),
+        RULE,
+        "holds 9",
     )
     founded.act("meti", ExportIssued(recipient="meti", bundle_sha256=digest("b"), size=8))
 
