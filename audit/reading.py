@@ -12,8 +12,8 @@ from pathlib import Path
 
 from audit import archive, bundle, tiles
 from audit.bundle import CHECKPOINT, LOG_KEY, Pinned
-from audit.citation import Citations
 from audit.checkpoint import SignedCheckpoint, open_checkpoint, read_text
+from audit.citation import Citations
 from audit.faults import unverified
 from audit.history import History
 from audit.note import NoteVerifier, parse
@@ -30,6 +30,8 @@ from fedproto.statements import SignedEvent, event_from_json, leaf_id
 
 # A file of a static log by its path; empty where there is none.
 Files = Callable[[str], bytes]
+# How often a directory that grows while it is read is read anew.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,19 @@ def open_tree(source: str, *, pinned: Pinned) -> Tree:
     """Verify a log's signature and its hashes alone; raise as `open_reading`, but for the acts' rules."""
     files = _files(source)
     note = files(CHECKPOINT)
+    for _ in range(_ATTEMPTS):
+        try:
+            return _open_tree(files, note, pinned)
+        except LocalFault:
+            # A mirror that grew meanwhile has removed partial tiles: that is no alarm, so look again.
+            newer = files(CHECKPOINT)
+            if newer == note:
+                raise
+            note = newer
+    return _open_tree(files, note, pinned)
+
+
+def _open_tree(files: Files, note: bytes, pinned: Pinned) -> Tree:
     if not note:
         raise unverified("the log was refused", f"{CHECKPOINT} is missing")
     log = _log_key(files, note, pinned)

@@ -26,8 +26,6 @@ from fedproto.jcs import Json
 from fedproto.schema import to_json
 from fedproto.statements import leaf_id
 
-MAX_ENTRY = 65_535
-
 
 def verify(args: argparse.Namespace, console: Console) -> Reply:
     """Verify a log whole, or one entry by its tlog-proof, and say what was checked."""

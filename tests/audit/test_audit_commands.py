@@ -10,7 +10,13 @@ import pytest
 import question_kit as cases
 
 from audit import proof
+from audit.exports.in_toto import ADAPTER as ADAPTER_DIGEST
+from audit.exports.in_toto import PAYLOAD_TYPE
 from audit.policy import policy_of
+from fedproto import envelope, jcs
+from fedproto.durable import write_atomic
+from fedproto.party import Profile
+from fedproto.schema import to_json
 from renmei.cli import main
 
 YEAR = cases.year()
@@ -268,3 +274,36 @@ def test_a_report_in_json_brings_the_proof_of_each_entry(
     for entry in report["entries"]:
         assert entry["inclusion"]
         assert entry["row"]["leaf"] == YEAR.history.leaves[entry["row"]["index"]]
+
+
+def party(folder: Path, name: str, key: str) -> Path:
+    """A party's directory, as `renmei` makes it."""
+    profile = Profile(
+        id=name,
+        consortium="lab",
+        origin=kit.ORIGIN,
+        coordinator="",
+        gateway="",
+        log_vkey=kit.LOG_KEY.vkey,
+        genesis_sha256=kit.charter_of().digest,
+    )
+    (folder / "keys").mkdir(parents=True)
+    (folder / "party.json").write_bytes(jcs.dumps(to_json(profile)))
+    write_atomic(folder / "keys/acting.key", kit.key_of(key).seed.hex().encode(), mode=0o600)
+    return folder
+
+
+def test_statements_are_signed_by_a_member_of_this_log_and_by_nobody_else(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("export", log, "--format", "in-toto", *cases.PINS, "--identity")
+    document = ask(capsys, *asked, party(tmp_path / "meti", "meti", "meti"))["data"]["document"]
+    key = YEAR.history.state.verify_key
+    for line in document.splitlines():
+        opened = envelope.open_envelope(line.encode(), PAYLOAD_TYPE, key)
+        assert opened.signers == (kit.key_of("meti").verify_key.key_id,)
+        assert opened.payload["subject"][0]["digest"] == {ADAPTER_DIGEST: ADAPTER}
+    stranger = party(tmp_path / "stranger", "meti", "stranger")
+    assert ask(capsys, *asked, stranger)["exit"] == 2
+    other = party(tmp_path / "other", "meti", "nec")
+    assert ask(capsys, *asked, other)["exit"] == 2

@@ -1,12 +1,13 @@
 """Filters, citations and readings: which entries are found, and how each is proven alone."""
 
+import shutil
 from pathlib import Path
 
 import ledger_kit as kit
 import pytest
 import question_kit as cases
 
-from audit import proof
+from audit import proof, reading
 from audit.bundle import Pinned
 from audit.citation import Citations
 from audit.policy import policy_of
@@ -227,3 +228,20 @@ def test_nothing_to_read_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(LocalFault) as caught:
         open_reading(str(tmp_path / "absent"), pinned=Pinned())
     assert caught.value.exit is Exit.USAGE
+
+
+def test_a_mirror_that_grows_while_it_is_read_is_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cases.published(list(YEAR.leaves[:60]), tmp_path / "log")
+    whole = reading.check_tree
+
+    def grown_meanwhile(*words: object) -> list[bytes]:
+        monkeypatch.setattr(reading, "check_tree", whole)
+        # Its newer checkpoint is there, and the partial tiles of the older one are gone.
+        shutil.rmtree(folder)
+        cases.published(list(YEAR.leaves), folder)
+        return whole(*words)
+
+    monkeypatch.setattr(reading, "check_tree", grown_meanwhile)
+    assert open_reading(str(folder), pinned=PINNED).size == len(YEAR.leaves)
