@@ -16,11 +16,10 @@ from audit.history import unanswered
 from audit.legible import moment, visible
 from audit.policy import read_policy
 from audit.reading import open_tree
-from audit.replay import Replay
 from audit.replay import replay as replay_entries
 from audit.summary import RunSummary, state_digest, state_json
 from fedproto.command import Console, Reply
-from fedproto.errors import Exit
+from fedproto.errors import Exit, LocalFault
 from fedproto.governance.charter import Charter
 from fedproto.jcs import Json
 from fedproto.schema import to_json
@@ -89,14 +88,16 @@ def _file(name: str) -> bytes:
 
 def replay(args: argparse.Namespace, console: Console) -> Reply:
     """Apply every entry again, list every violation, and say whether the log was ever rewritten."""
-    pins = pinned(args)
-    tree = open_tree(args.bundle, pinned=pins)
-    found = replay_entries(tree.entries, genesis_sha256=pins.genesis_sha256)
-    if found.violations:
-        return _violations(found, console)
-    asked = ask(args)
+    try:
+        asked = ask(args)
+    except LocalFault:
+        # What is wrong may be an act that was not allowed: then list every one, not only the first.
+        listed = _violations(args, console)
+        if listed is None:
+            raise
+        return listed
     kept = [(name, _file(name)) for name in _checkpoints(args.checkpoint or ())]
-    judged = integrity(asked.history, log=tree.log, kept=kept)
+    judged = integrity(asked.history, log=asked.reading.policy.log, kept=kept)
     for item in judged.rewritten:
         raise two_histories(
             f"the log key signed root {item.root[:16]}… for size {item.size} ({item.name}); "
@@ -121,7 +122,12 @@ def _checkpoints(named: list[str] | tuple[str, ...]) -> Iterator[str]:
             yield name
 
 
-def _violations(found: Replay, console: Console) -> Reply:
+def _violations(args: argparse.Namespace, console: Console) -> Reply | None:
+    pins = pinned(args)
+    tree = open_tree(args.bundle, pinned=pins)
+    found = replay_entries(tree.entries, genesis_sha256=pins.genesis_sha256)
+    if not found.violations:
+        return None
     rows = [{"index": item.index, "code": item.code, "why": item.why} for item in found.violations]
     head = console.say(
         en=f"✘ {len(rows)} of {found.state.size} entries do not follow from those before them",
