@@ -29,7 +29,8 @@ _MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on f
 _NOT_YET = unwritable("no answer was given yet", _MEND_REOPEN)
 
 
-class Appended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Appended:
     """Where an entry stands, durably."""
 
     index: int
@@ -37,36 +38,7 @@ class Appended(NamedTuple):
     size: int
 
 
-class Answer:
-    """What becomes of an entry. Given once, to one waiting thread; a `Future` costs ten times this."""
-
-    __slots__ = ("_answer", "_given")
-
-    def __init__(self) -> None:
-        self._answer: Appended | LocalFault = _NOT_YET
-        self._given = threading.Lock()
-        self._given.acquire()
-
-    def give(self, answer: Appended | LocalFault) -> None:
-        """Let the waiting thread go on."""
-        self._answer = answer
-        self._given.release()
-
-    @property
-    def is_given(self) -> bool:
-        """Whether nobody needs to wait any more."""
-        return self._answer is not _NOT_YET
-
-    def wait(self) -> Appended:
-        """Return where the entry stands; raise why it was refused."""
-        with self._given:
-            if isinstance(self._answer, LocalFault):
-                raise self._answer
-            return self._answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class Columns(NamedTuple):
     """What a judge says of an entry for the index columns."""
 
     event_id: str
@@ -76,14 +48,40 @@ class Columns:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+# Not frozen, and no `Future`: either costs as much time as the disk does, for each entry.
+@dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """An entry that waits; `signed` is what the caller's thread verified of it."""
+    """An entry and what became of it; `signed` is what the caller's thread verified of it."""
 
     leaf: bytes
     leaf_hash: Digest
     signed: SignedEvent | None = None
-    answer: Answer = field(default_factory=Answer, repr=False, compare=False)
+    _answer: tuple[int, int] | LocalFault = field(default=_NOT_YET, init=False, repr=False)
+    _given: threading.Lock = field(default_factory=_taken, init=False, repr=False)
+
+    def give(self, answer: tuple[int, int] | LocalFault) -> None:
+        """Let the waiting thread go on, once: with index and size, or with a refusal."""
+        self._answer = answer
+        self._given.release()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody needs to wait any more."""
+        return self._answer is not _NOT_YET
+
+    def wait(self) -> Appended:
+        """Return where the entry stands, durably; raise why it was refused."""
+        with self._given:
+            if isinstance(self._answer, LocalFault):
+                raise self._answer
+            index, size = self._answer
+            return Appended(index, self.leaf_hash, size)
 
 
 class Judge(Protocol[S]):
@@ -128,7 +126,8 @@ class Sequencer(Generic[S]):
         # Read by other threads; replaced, never changed, and only once it is durable.
         self.state = state
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._gate = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._gate = threading.Condition(self._lock)
         self._room = MAX_WAITING
         self._doubt: _Doubt[S] | None = None
         self._closed: LocalFault | None = None
@@ -147,9 +146,10 @@ class Sequencer(Generic[S]):
         Raises:
             LocalFault: what the judge said; RNM-DISK-0001, RNM-LEDGER-0002, -0005, -0007.
         """
-        return self.submit(job, timeout_s).wait()
+        self.submit(job, timeout_s)
+        return job.wait()
 
-    def submit(self, job: Job, timeout_s: float = 60.0) -> Answer:
+    def submit(self, job: Job, timeout_s: float = 60.0) -> None:
         """Queue an entry, waiting for room alone; raise RNM-LEDGER-0002, -0007."""
         if len(job.leaf) > MAX_ENTRY:
             raise LocalFault(
@@ -158,14 +158,13 @@ class Sequencer(Generic[S]):
                 why=f"it has {len(job.leaf)} bytes, more than {MAX_ENTRY}",
                 mend="log a digest, and keep the content where its readers can ask for it",
             )
-        with self._gate:
+        with self._lock:
             if self._room <= 0 and not self._gate.wait_for(self._has_room, timeout_s):
                 raise unwritable("too many entries wait for the disk", "send again, more slowly")
             if self._closed is not None:
                 raise self._closed
             self._room -= 1
             self._waiting.put(job)
-        return job.answer
 
     def _has_room(self) -> bool:
         return self._room > 0 or self._closed is not None
@@ -230,7 +229,7 @@ class Sequencer(Generic[S]):
                 try:
                     state, columns = judge.admit(state, job)
                 except LocalFault as fault:
-                    job.answer.give(fault)
+                    job.give(fault)
                     continue
                 entries.append(_new_entry(job, index, columns, now))
             places.append((job, index))
@@ -242,7 +241,7 @@ class Sequencer(Generic[S]):
                 return
         size = self._head.size
         for job, index in places:
-            job.answer.give(Appended(index, job.leaf_hash, size))
+            job.give((index, size))
 
     def _commit(self, entries: list[NewEntry], state: S, now: int) -> None:
         grown = self._edge.grow([entry.leaf_hash for entry in entries])
@@ -294,7 +293,7 @@ class Sequencer(Generic[S]):
     def _refuse(self, jobs: list[Job], fault: LocalFault) -> None:
         self._shut(fault)
         while True:
-            _give([job for job in jobs if not job.answer.is_given], fault)
+            _give([job for job in jobs if not job.is_done], fault)
             try:
                 waiting = self._waiting.get_nowait()
             except queue.Empty:
@@ -304,7 +303,7 @@ class Sequencer(Generic[S]):
 
 def _give(jobs: list[Job], fault: LocalFault) -> None:
     for job in jobs:
-        job.answer.give(fault)
+        job.give(fault)
 
 
 def _new_entry(job: Job, index: int, columns: Columns, now: int) -> NewEntry:

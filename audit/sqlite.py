@@ -34,7 +34,7 @@ WRITER = (
 )
 READER = ("query_only=ON", "wal_autocheckpoint=0")
 # Few enough statements that each stays prepared, and parameters far below SQLite's limit of 32,766.
-_WIDTHS = (256, 64, 16, 4, 1)
+_WIDTHS = (64, 8, 1)
 _GUARDS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
     f"BEGIN SELECT RAISE(ABORT, '{APPEND_ONLY_WORDS}'); END"
@@ -101,10 +101,11 @@ class SqliteDatabase:
         """Write entries, many with each step.
 
         `executemany` would let the interpreter go and ask for it back once for each row, and wait for
-        it as often wherever other threads are busy.
+        it as often wherever other threads are busy. OR ROLLBACK, since any conflict undoes the whole
+        batch: undoing one statement alone would take a journal of its own.
         """
         start = 0
-        head, _, values = sql.rpartition("VALUES ")
+        head, _, values = sql.replace("INSERT", "INSERT OR ROLLBACK", 1).rpartition("VALUES ")
         for width in _WIDTHS:
             many = f"{head}VALUES {', '.join([values] * width)}"
             while start + width <= len(rows):

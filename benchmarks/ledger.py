@@ -26,7 +26,7 @@ from sqlmodel import Session, create_engine
 
 from audit import merkle
 from audit.note import NoteSigner
-from audit.sequencer import Answer, Columns, Job, Sequencer
+from audit.sequencer import Columns, Job, Sequencer
 from audit.sqlite import WRITER
 from audit.store import Head, NewEntry, Store
 from audit.tables import ENTRY, EntryRow
@@ -153,9 +153,7 @@ class Anything:
 
     def admit(self, _: None, job: Job) -> tuple[None, Columns]:
         """Say what columns have."""
-        return None, Columns(
-            event_id=job.leaf_hash[:32], type="vote.cast", actor="nec", run="r" * 32, round=1
-        )
+        return None, Columns(job.leaf_hash[:32], "vote.cast", "nec", "r" * 32, 1)
 
     def root(self, state: None) -> Digest | None:
         """Keep none."""
@@ -198,14 +196,15 @@ class Ours:
         """Return entries a second that come from bytes to the last answer, two batches under way."""
 
         def send() -> None:
-            waiting: deque[Answer] = deque()
+            waiting: deque[Job] = deque()
             for _ in range(entries):
-                waiting.append(self._sequencer.submit(self._job()))
+                waiting.append(self._job())
+                self._sequencer.submit(waiting[-1])
                 if len(waiting) == 2 * batch:
                     for _ in range(batch):
                         waiting.popleft().wait()
-            for answer in waiting:
-                answer.wait()
+            for job in waiting:
+                job.wait()
 
         return entries / seconds(send)
 
