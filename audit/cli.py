@@ -116,7 +116,7 @@ def _entries(audit: Noun, commands: Commands) -> None:
     )
     _answer(why, commands)
     why.add_argument("entry", metavar="INDEX|LEAF", nargs="?")
-    _run(why, commands, required=False)
+    _run(why, commands)
     prove = audit.verb(
         "prove",
         handler="audit.commands.entries:prove",
@@ -144,7 +144,7 @@ def _questions(audit: Noun, commands: Commands) -> None:
         ja="メンバーがラウンドに参加していたかを示します",
     )
     _answer(present, commands)
-    _run(present, commands, required=True)
+    _run(present, commands)
     present.add_argument("--member", metavar="MEMBER")
     budget = audit.verb(
         "budget",
@@ -205,7 +205,7 @@ def _exports(audit: Noun, commands: Commands) -> None:
     report.add_argument("--template", required=True, choices=("round", "lineage", "integrity"))
     report.add_argument("--format", default="html", choices=("html", "json", "text"))
     report.add_argument("--artifact", metavar="DIGEST")
-    _run(report, commands, required=False)
+    _run(report, commands)
     _output(report, commands)
 
 
@@ -297,7 +297,7 @@ def _filters(parser: argparse.ArgumentParser, commands: Commands) -> None:
         metavar="MEMBER",
         help=commands.say(en="only acts of this member", ja="このメンバーの行為だけ"),
     )
-    _run(parser, commands, required=False)
+    _run(parser, commands)
     parser.add_argument(
         "--artifact",
         metavar="DIGEST",
@@ -322,12 +322,14 @@ def _filters(parser: argparse.ArgumentParser, commands: Commands) -> None:
         )
 
 
-def _run(parser: argparse.ArgumentParser, commands: Commands, *, required: bool) -> None:
+def _run(parser: argparse.ArgumentParser, commands: Commands) -> None:
     parser.add_argument(
         "--run",
         metavar="RUN",
-        required=required,
-        help=commands.say(en="a run's id, whole", ja="実行の識別子(全桁)"),
+        help=commands.say(
+            en="a run's id or its first digits; may be left out where there is one run",
+            ja="実行の識別子(先頭部分も可、実行が一つなら省略可)",
+        ),
     )
     parser.add_argument("--round", metavar="N", type=int)
 

@@ -20,7 +20,7 @@ from audit.reading import Reading, open_reading
 from fedproto.command import Console, Reply
 from fedproto.durable import write_atomic
 from fedproto.errors import Exit, LocalFault
-from fedproto.ids import Digest, is_digest
+from fedproto.ids import Digest, RunId, is_digest
 from fedproto.jcs import Json
 from fedproto.schema import to_json
 from fedproto.statements import Event
@@ -81,6 +81,18 @@ def _genesis(given: str | None) -> Digest | None:
     if given is None or is_digest(given):
         return None if given is None else Digest(given)
     raise unanswered("--genesis is not a SHA-256 digest", "give its 64 hex digits, in lower case")
+
+
+def run_named(given: str | None, asked: Asked) -> RunId:
+    """Return the run that begins as given, or the only one; raise RNM-CONF-0001 for none or several."""
+    runs = asked.history.state.runs
+    named = [run for run in runs if run.startswith(given or "")]
+    if len(named) == 1:
+        return RunId(named[0])
+    raise unanswered(
+        f"{len(named)} runs are named {given}" if given else f"the log has {len(named)} runs",
+        "name one by --run, or by its first digits; list them: renmei audit log LOG --type run.approved",
+    )
 
 
 def answer(

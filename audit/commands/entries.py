@@ -7,12 +7,13 @@ verified.
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from audit.answers.reason import Asked as Clause
 from audit.answers.reason import Reason, reason
-from audit.commands.asking import answer, ask
+from audit.commands.asking import Asked, answer, ask, run_named
 from audit.history import History, unanswered
 from audit.query import MIN_PREFIX, Filter, search
 from fedproto.command import Console, Reply
@@ -28,8 +29,15 @@ def log(args: argparse.Namespace, console: Console) -> Reply:
     """List the entries that are asked for."""
     wanted = filter_of(args)
     asked = ask(args)
-    hits = list(search(asked.history, wanted, asked.citations.bracket))
+    hits = hits_of(wanted, asked)
     return answer(asked, console, data={}, lines=(), cites=hits, proofs=args.proofs)
+
+
+def hits_of(wanted: Filter, asked: Asked) -> list[int]:
+    """Return the entries that are asked for; a run may be named by its first digits."""
+    if wanted.run is not None:
+        wanted = replace(wanted, run=run_named(wanted.run, asked))
+    return list(search(asked.history, wanted, asked.citations.bracket))
 
 
 def show(args: argparse.Namespace, console: Console) -> Reply:
@@ -56,7 +64,7 @@ def show(args: argparse.Namespace, console: Console) -> Reply:
 def why(args: argparse.Namespace, console: Console) -> Reply:
     """Say who approved an entry, a run or a round, by which votes and under which clause."""
     asked = ask(args)
-    found = reason(asked.history, _meant(args, asked.history))
+    found = reason(asked.history, _meant(args, asked))
     return answer(
         asked,
         console,
@@ -136,23 +144,20 @@ def _index(text: str, history: History) -> int:
     return found[0]
 
 
-def _meant(args: argparse.Namespace, history: History) -> int:
+def _meant(args: argparse.Namespace, asked: Asked) -> int:
     """Return the entry that the question is about: an index, a run's mandate or a round's start."""
     if args.entry is not None:
-        return _index(args.entry, history)
-    if args.run is None:
-        raise unanswered(
-            "neither an entry nor a run is named", "give INDEX, or --run RUN --round N"
-        )
-    run = history.state.runs.get(args.run)
-    if run is None:
-        raise unanswered(f"no run is named {args.run}", "see: renmei audit log --type run.approved")
+        return _index(args.entry, asked.history)
+    run = asked.history.state.runs[run_named(args.run, asked)]
     if args.round is None:
         return run.mandate.index
     for attempt in reversed(run.rounds):
         if attempt.started.body.round == args.round:
             return attempt.started.index
-    raise unanswered(f"run {args.run} has no round {args.round}", "see: renmei audit present")
+    raise unanswered(
+        f"run {run.mandate.body.run} has no round {args.round}",
+        "list the rounds: renmei audit log LOG --type round.started",
+    )
 
 
 def reason_lines(found: Reason, console: Console) -> Iterator[str]:

@@ -11,15 +11,14 @@ from pathlib import Path
 
 from audit import lineage as tracing
 from audit.answers.integrity import integrity
-from audit.commands.asking import Asked, ask, warnings
-from audit.commands.entries import filter_of
+from audit.commands.asking import Asked, ask, run_named, warnings
+from audit.commands.entries import filter_of, hits_of
 from audit.exports.cyclonedx import bill
 from audit.exports.in_toto import PAYLOAD_TYPE, statements
 from audit.exports.rows import comma_separated, json_lines
 from audit.history import unanswered
 from audit.legible import visible
 from audit.lineage import Lineage
-from audit.query import search
 from audit.reports.document import Report, Section, cited
 from audit.reports.integrity import integrity_report
 from audit.reports.page import page
@@ -28,7 +27,7 @@ from audit.reports.templates import lineage_report, round_report
 from fedproto import envelope
 from fedproto.command import Console, Reply
 from fedproto.durable import write_atomic
-from fedproto.ids import RunId, sha256_hex
+from fedproto.ids import sha256_hex
 from fedproto.jcs import Json
 from fedproto.party import Party
 from fedproto.schema import to_json
@@ -38,7 +37,7 @@ def export(args: argparse.Namespace, console: Console) -> Reply:
     """Write the entries, or what they say of an adapter, in another format."""
     wanted = filter_of(args)
     asked = ask(args)
-    hits = list(search(asked.history, wanted, asked.citations.bracket))
+    hits = hits_of(wanted, asked)
     match args.format:
         case "jsonl":
             lines = json_lines(asked.history, asked.citations, asked.reading.entries, hits)
@@ -153,11 +152,8 @@ def _sections(args: argparse.Namespace, asked: Asked, console: Console) -> tuple
     history, reading = asked.history, asked.reading
     match args.template:
         case "round":
-            if args.run is None:
-                raise unanswered(
-                    "a round report is of a run", "give --run RUN, and --round N for one"
-                )
-            return round_report(history, RunId(args.run), args.round, console.say)
+            run = run_named(args.run, asked)
+            return round_report(history, run, args.round, console.say)
         case "lineage":
             return lineage_report(history, _one_lineage(args, asked), console.say)
         case _:

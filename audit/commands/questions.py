@@ -11,12 +11,13 @@ from audit.answers.budget import Curve, curves
 from audit.answers.handover import Handover, handovers
 from audit.answers.presence import Presence, presence
 from audit.answers.refusals import refusals as refused
-from audit.commands.asking import answer, ask
+from audit.commands.asking import answer, ask, run_named
+from audit.exports.graph import graph
 from audit.legible import moment
 from audit.lineage import Lineage
 from audit.reports.templates import micro, standing_text
 from fedproto.command import Console, Reply
-from fedproto.ids import MemberId, RunId
+from fedproto.ids import MemberId
 from fedproto.schema import to_json
 
 
@@ -45,7 +46,7 @@ def lineage(args: argparse.Namespace, console: Console) -> Reply:
     return answer(
         asked,
         console,
-        data={"lineage": to_json(found)},
+        data={"lineage": to_json(found), "graph": to_json(graph(asked.history, found))},
         lines=lineage_lines(found, console),
         cites=found.cites,
         proofs=args.proofs,
@@ -99,7 +100,8 @@ def present(args: argparse.Namespace, console: Console) -> Reply:
     """Say whether a member was present in a round, or who was."""
     asked = ask(args)
     member = MemberId(args.member) if args.member else None
-    found = presence(asked.history.state, run=RunId(args.run), number=args.round, member=member)
+    run = run_named(args.run, asked)
+    found = presence(asked.history.state, run=run, number=args.round, member=member)
     return answer(
         asked,
         console,

@@ -210,7 +210,7 @@ def test_a_conflict_that_a_witness_kept_proves_a_rewritten_log_and_exits_5(
     [
         ("show", "69"),
         ("show", "-1"),
-        ("why",),
+        ("why", "--round", "9"),
         ("why", "--run", "00" * 16),
         ("why", "abcdefgh"),
         ("lineage", "00" * 32),
@@ -223,7 +223,8 @@ def test_a_conflict_that_a_witness_kept_proves_a_rewritten_log_and_exits_5(
         ("log", "--artifact", "zz"),
         ("export", "--format", "pdf"),
         ("export", "--format", "in-toto", "--identity", "/nonexistent"),
-        ("report", "--template", "round"),
+        ("report", "--template", "round", "--round", "9"),
+        ("log", "--run", "00"),
         ("report", "--template", "R99"),
         ("prove", "3", "-o", "/nonexistent/x"),
         ("verify", "--entry", "x"),
@@ -307,3 +308,35 @@ def test_statements_are_signed_by_a_member_of_this_log_and_by_nobody_else(
     assert ask(capsys, *asked, stranger)["exit"] == 2
     other = party(tmp_path / "other", "meti", "nec")
     assert ask(capsys, *asked, other)["exit"] == 2
+
+
+def test_a_run_is_named_by_its_first_digits_or_not_at_all_where_there_is_one(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("--round", "2"), ("--run", "ab", "--round", "2")):
+        assert ask(capsys, "why", log, *words, *cases.PINS)["data"]["why"]["index"] == 30
+    rows = ask(capsys, "log", log, "--run", "abab", "--round", "1", *cases.PINS)["data"]["entries"]
+    assert [row["index"] for row in rows] == list(range(AT["started:1"], AT["closed:1"] + 1))
+
+
+def test_a_lineage_is_a_graph_from_the_adapter_down_to_datasets_and_base(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = ask(capsys, "lineage", log, ADAPTER[:12], *cases.PINS)["data"]["graph"]
+    ids = [node["id"] for node in graph["nodes"]]
+    assert len(set(ids)) == len(ids)
+    down: dict[str, set[str]] = {}
+    for edge in graph["edges"]:
+        assert {edge["subject"], edge["object"]} <= set(ids)
+        assert edge["entries"]
+        down.setdefault(edge["subject"], set()).add(edge["object"])
+    reached, todo = set(), [f"adapter:{ADAPTER}"]
+    while todo:
+        node = todo.pop()
+        reached.add(node)
+        todo += down.get(node, set()) - reached
+    assert f"base:{kit.digest('base')}" in reached
+    assert {f"dataset:{kit.digest(f'dataset:{m}')}" for m in kit.TRAINERS} <= reached
+    # What excluded honda signed for in the second round is no source of that round.
+    second = next(node["id"] for node in graph["nodes"] if node["label"] == "2.2")
+    assert f"dataset:{kit.digest('dataset:honda')}" not in down[second]
