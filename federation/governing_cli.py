@@ -233,6 +233,35 @@ def _emergencies(noun: Noun, commands: Commands) -> None:
     incident.add_argument("--category", required=True, metavar="CODE")
     incident.add_argument("--severity", required=True, type=int, choices=(1, 2, 3, 4))
     incident.add_argument("--report", required=True, metavar="FILE")
+    shown = _verb(
+        noun,
+        commands,
+        "open",
+        "federation.erasing:open_",
+        en="show what opens a commitment of this party; nothing is sent",
+        ja="自分のコミットメントを開く値を表示します(送信しません)",
+    )
+    erased = _verb(
+        noun,
+        commands,
+        "erase",
+        "federation.erasing:erase_",
+        en="erase what opens a commitment, for good, and say so in the ledger",
+        ja="コミットメントのソルトと内容を完全に消去し、台帳に記録します",
+    )
+    for parser in (shown, erased):
+        parser.add_argument(
+            "commitment",
+            metavar="COMMITMENT",
+            help=commands.say(en="or its first digits", ja="先頭の数桁でも可"),
+        )
+    erased.add_argument(
+        "--authority",
+        required=True,
+        choices=("retention", "data-subject", "court", "contract"),
+        help=commands.say(en="why it is erased", ja="消去の根拠"),
+    )
+    _yes(erased, "DIGITS", commands)
     dataset = _verb(
         noun,
         commands,
