@@ -4,11 +4,17 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger_kit import LOG_KEY
 from postgres_kit import Server
 
 from audit import merkle
+from audit.checkpoint import TreeHead, open_checkpoint
+from audit.sequencer import Columns, Job, Sequencer
 from audit.store import Batch, Head, NewEntry, NewTile, Store
-from audit.tiles import RightEdge
+from audit.tiles import RightEdge, encode_bundle
+from audit.tree_check import check_tree
+from fedproto.errors import LocalFault
+from fedproto.ids import Digest, sha256_hex
 
 APPEND_ONLY = ("entry", "checkpoint")
 
@@ -127,3 +133,65 @@ def begin(store: Store) -> Growth:
 
 def texts(start: int, end: int) -> list[bytes]:
     return [b"entry %d" % number for number in range(start, end)]
+
+
+class Anything:
+    """A judge that admits all, so that only the writer is under test."""
+
+    def find(self, state, leaf_hash):
+        return state.get(leaf_hash)
+
+    def admit(self, state, job):
+        if job.leaf == b"refuse":
+            raise LocalFault("RNM-GOV-0001", what="w", why="y", mend="m")
+        if job.leaf == b"bug":
+            raise RuntimeError("a bug in the judge")
+        state = {**state, job.leaf_hash: len(state)}
+        return state, Columns(event_id=job.leaf_hash, type="x", actor="x")
+
+    def root(self, state):
+        return None
+
+
+def job(text: str) -> Job:
+    return Job(leaf=text.encode(), leaf_hash=sha256_hex(text.encode()))
+
+
+def verified(store: Store) -> list[bytes]:
+    """Return the entries, hashed up to the root of the head; the newest checkpoint is of it."""
+    head = store.head()
+    if head is None or not head.size:
+        assert store.entries(0, 1) == []
+        return []
+    entries = check_tree(
+        TreeHead(head.size, Digest(head.root.hex())),
+        store.tile,
+        lambda n, width: encode_bundle(store.entries(n * 256, n * 256 + width)),
+    )
+    assert store.last_index() == head.size - 1
+    assert store.checkpoints()[-1] == (head.size, store.checkpoint(head.size))
+    signed = open_checkpoint(store.checkpoint(head.size), LOG_KEY.verifier, LOG_KEY.name)
+    assert signed.head.root_bytes == head.root
+    return entries
+
+
+def sequencer_of(store: Store) -> Sequencer:
+    """Start a writer where the database stands, as a coordinator does."""
+    head = store.head()
+    if head is None:
+        head = Head(
+            origin=LOG_KEY.name, log_vkey=LOG_KEY.vkey, size=0, root=merkle.EMPTY_ROOT, epoch=0
+        )
+        store.start(head)
+    entries, edge = verified(store), RightEdge()
+    edge.accept(edge.grow([merkle.leaf_hash(entry) for entry in entries]))
+    state = {sha256_hex(entry): index for index, entry in enumerate(entries)}
+    return Sequencer(
+        store,
+        LOG_KEY,
+        Anything(),
+        head=store.take_over(head),
+        edge=edge,
+        state=state,
+        clock=lambda: 0,
+    )

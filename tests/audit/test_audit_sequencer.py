@@ -3,34 +3,15 @@
 import threading
 
 import pytest
-from ledger_kit import LOG_KEY, copy_of, digest, full_story, witness_lines
+from ledger_kit import LOG_KEY, copy_of, full_story, witness_lines
+from store_kit import job, sequencer_of, verified
 
 from audit import merkle, sequencer
 from audit.ledger import Ledger
-from audit.sequencer import Columns, Job, Sequencer
-from audit.store import Head, Store
-from audit.tiles import RightEdge
+from audit.store import Store
 from fedproto.errors import LocalFault
 
 STORY = full_story()
-
-
-class Anything:
-    """A judge that admits all, so that only the writer is under test."""
-
-    def find(self, state, leaf_hash):
-        return state.get(leaf_hash)
-
-    def admit(self, state, job):
-        if job.leaf == b"refuse":
-            raise LocalFault("RNM-GOV-0001", what="w", why="y", mend="m")
-        if job.leaf == b"bug":
-            raise RuntimeError("a bug in the judge")
-        state = {**state, job.leaf_hash: len(state)}
-        return state, Columns(event_id=job.leaf_hash, type="x", actor="x")
-
-    def root(self, state):
-        return None
 
 
 class Slow(Store):
@@ -51,20 +32,12 @@ class Slow(Store):
 
 
 @pytest.fixture
-def parts(tmp_path):
-    store = Slow(tmp_path / "ledger.db")
-    head = Head(origin=LOG_KEY.name, log_vkey=LOG_KEY.vkey, size=0, root=merkle.EMPTY_ROOT, epoch=1)
-    store.start(head)
-    writer = Sequencer(
-        store, LOG_KEY, Anything(), head=head, edge=RightEdge(), state={}, clock=lambda: 0
-    )
+def parts(place):
+    store = place.open(Slow)
+    writer = sequencer_of(store)
     yield store, writer
     writer.close()
     store.close()
-
-
-def job(text):
-    return Job(leaf=text.encode(), leaf_hash=digest(text))
 
 
 def together(writer, texts):
@@ -148,6 +121,91 @@ def test_a_failed_transaction_is_as_if_it_had_never_been(parts, monkeypatch):
     assert writer.append(job("two")).index == 1
     leaves = [merkle.leaf_hash(text) for text in (b"one", b"two")]
     assert writer.head.root_bytes == merkle.root_of(leaves)
+
+
+def test_a_batch_whose_answer_alone_was_lost_counts_once(parts):
+    """The database has it, the writer was told of an error: whoever sends it again learns its index."""
+    store, writer = parts
+    writer.append(job("one"))
+    real = store.commit
+
+    def commit_and_fail(batch):
+        real(batch)
+        raise LocalFault("RNM-LEDGER-0002", what="w", why="the line broke", mend="m")
+
+    store.commit = commit_and_fail
+    with pytest.raises(LocalFault, match="the line broke"):
+        writer.append(job("two"))
+    assert writer.head.size == 1
+    store.commit = real
+    assert writer.append(job("two")).index == 1
+    assert writer.append(job("three")).index == 2
+    assert verified(store) == [b"one", b"two", b"three"]
+
+
+def test_a_writer_waits_for_a_database_that_does_not_answer_and_then_goes_on(parts):
+    store, writer = parts
+    writer.append(job("one"))
+
+    def fail(*_):
+        raise LocalFault("RNM-LEDGER-0002", what="w", why="nobody answers", mend="m")
+
+    real = store.commit, store.head
+    store.commit = store.head = fail
+    for _ in range(3):
+        with pytest.raises(LocalFault, match="nobody answers"):
+            writer.append(job("two"))
+    store.commit, store.head = real
+    assert writer.append(job("two")).index == 1
+    assert verified(store) == [b"one", b"two"]
+
+
+def test_a_writer_whose_head_was_moved_stops_for_good(parts):
+    store, writer = parts
+    writer.append(job("one"))
+    store.take_over(store.head())
+    with pytest.raises(LocalFault, match="RNM-LEDGER-0005"):
+        writer.append(job("two"))
+    for _ in range(2):
+        with pytest.raises(LocalFault, match=r"RNM-LEDGER-0002.*moved"):
+            writer.append(job("three"))
+    assert verified(store) == [b"one"]
+
+
+def test_a_closed_writer_refuses_and_lets_nobody_wait(parts):
+    store, writer = parts
+    writer.append(job("one"))
+    writer.close()
+    with pytest.raises(LocalFault, match=r"RNM-LEDGER-0002: .*closed"):
+        writer.append(job("two"))
+    writer.close()
+    assert verified(store) == [b"one"]
+
+
+def test_whoever_waits_for_room_is_let_go_when_the_writer_stops(parts):
+    store, writer = parts
+    writer._room = 1
+    store.hold()
+    threads, found = together(writer, ["first"])
+    assert store.entered.wait(30)
+    more, refused = together(writer, ["second"])
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    more[0].join(30)
+    store.gate.set()
+    closing.join(30)
+    threads[0].join(30)
+    assert (found, refused) == ({"first": 0}, {"second": "RNM-LEDGER-0002"})
+
+
+def test_an_answer_is_given_to_each_of_many_in_one_batch(parts):
+    store, writer = parts
+    jobs = [job(f"entry {number}") for number in range(3000)]
+    for each in jobs:
+        writer.submit(each)
+    assert [each.wait().index for each in jobs] == list(range(3000))
+    assert verified(store) == [each.leaf for each in jobs]
+    assert max(store.batches) <= sequencer.MAX_BATCH
 
 
 def test_a_ledger_goes_on_while_its_files_cannot_be_published(tmp_path):
