@@ -111,7 +111,11 @@ def _proposal(proposal: Proposal) -> dict[str, str]:
         "opened": f"entry {proposal.opened.index}: {proposal.opened.body.action.value}",
         "votes": ", ".join(votes),
     }
-    places = {"carried": proposal.carried, "decided": proposal.decided}
+    places = {
+        "carried": proposal.carried,
+        "vetoed": proposal.vetoed,
+        "decided": proposal.decided,
+    }
     return told | {name: str(index) for name, index in places.items() if index is not None}
 
 

@@ -6,10 +6,12 @@ Decides nothing: `audit.replay` verified the acts. Pure.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from audit import decision
 from audit.records import EMPTY, Proposal, State
 from audit.state import Rejected, apply
 from fedproto.errors import LocalFault
 from fedproto.events.governance import ProposalClosed
+from fedproto.governance.tally import Verdict
 from fedproto.ids import Digest
 from fedproto.statements import Event, SignedEvent
 
@@ -55,10 +57,16 @@ class History:
         return next(state for state in self.states() if state.size == size)
 
     def outcome(self, proposal: Proposal) -> str:
-        """Return how a proposal ended: carried-out, rejected, vetoed, expired or lapsed; or open."""
+        """Return how a proposal ended: carried-out, rejected, vetoed, expired or lapsed.
+
+        Without a record of its end: open, carried, rejected or vetoed, as its ballots stand; lapsed once
+        an amendment, or its close by the log's own clock, has passed over it.
+        """
         if proposal.decided is not None:
             body = self.event(proposal.decided).body
             return body.outcome.value if isinstance(body, ProposalClosed) else "carried-out"
         if proposal.opened.charter != self.state.charters[-1].body.sha256:
             return "lapsed"
-        return "open" if proposal.carried is None else "carried"
+        stands = decision.stands(self.state, proposal)
+        late = self.state.clock_s * 1000 > proposal.opened.body.closes_at
+        return "lapsed" if stands is Verdict.OPEN and late else stands.value

@@ -73,11 +73,19 @@ class Reason:
     asked: tuple[Asked, ...] = ()
     votes: tuple[Vote, ...] = ()
     carried: int | None = None
+    vetoed: int | None = None
 
     @property
     def cites(self) -> tuple[int, ...]:
         """Every entry that this rests on, in order."""
-        named = (self.index, self.charter_index, self.decided_by, self.proposal, self.carried)
+        named = (
+            self.index,
+            self.charter_index,
+            self.decided_by,
+            self.proposal,
+            self.carried,
+            self.vetoed,
+        )
         votes = (vote.index for vote in self.votes)
         return tuple(sorted({index for index in (*named, *votes) if index is not None}))
 
@@ -115,7 +123,7 @@ def reason(history: History, index: int) -> Reason:
     if behind is None:
         return found
     leaf, decided = behind
-    state = history.state_at(index + 1 if decided is None else decided)
+    state = history.state_at(_judged_at(history, leaf) if decided is None else decided)
     return _by_vote(state, found, state.proposals[leaf], decided)
 
 
@@ -154,6 +162,13 @@ def _behind(history: History, index: int) -> tuple[Digest, int | None] | None:
     return None
 
 
+def _judged_at(history: History, leaf: Digest) -> int:
+    """Return the size up to which an undecided proposal could be voted on: an amendment ends it."""
+    opened = history.state.proposals[leaf].opened
+    later = (act.index for act in history.state.charters if act.index > opened.index)
+    return next(later, len(history.events))
+
+
 def _by_vote(state: State, found: Reason, proposal: Proposal, decided: int | None) -> Reason:
     opened, act = proposal.opened.body, state.charters[-1]
     motions = decision.motions(state, opened)
@@ -181,6 +196,7 @@ def _by_vote(state: State, found: Reason, proposal: Proposal, decided: int | Non
             for vote in proposal.votes
         ),
         carried=proposal.carried,
+        vetoed=proposal.vetoed,
     )
 
 

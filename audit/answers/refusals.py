@@ -84,7 +84,13 @@ def _in_round(body: RoundClosed) -> _Told:
 
 
 def _lapsed(history: History, index: int) -> _Told:
-    """An amendment ends what was open under the charter before it, without a record of its own."""
+    """An amendment, or time, ends what was open without a record of its own."""
     proposal = history.state.proposals.get(history.leaves[index])
-    if proposal is not None and history.outcome(proposal) == "lapsed":
-        yield "lapse", proposal.opened.member, proposal.opened.body.action.value, "charter-changed"
+    if proposal is None or proposal.decided is not None:
+        return
+    outcome, opened = history.outcome(proposal), proposal.opened
+    kind = {"lapsed": "lapse", "rejected": "proposal", "vetoed": "proposal"}.get(outcome)
+    if kind is not None:
+        amended = opened.charter != history.state.charters[-1].body.sha256
+        why = ("charter-changed" if amended else "term-over") if kind == "lapse" else outcome
+        yield kind, opened.member, opened.body.action.value, why

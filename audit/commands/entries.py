@@ -191,8 +191,9 @@ def reason_lines(found: Reason, console: Console) -> Iterator[str]:
         label = "提案" if ja else "proposal"
         carried = f"#{found.carried}" if found.carried is not None else "-"
         decided = f"#{found.decided_by}" if found.decided_by is not None else "-"
+        vetoed = f"  {'拒否権' if ja else 'vetoed by'} #{found.vetoed}" if found.vetoed else ""
         yield (
-            f"{label} #{found.proposal}  {'可決' if ja else 'carried by'} {carried}  "
+            f"{label} #{found.proposal}  {'可決' if ja else 'carried by'} {carried}{vetoed}  "
             f"{'決定' if ja else 'decided by'} {decided}"
         )
 

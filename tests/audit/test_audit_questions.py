@@ -15,6 +15,7 @@ from audit.answers.refusals import refusals
 from audit.difference import difference
 from fedproto.errors import Exit, LocalFault
 from fedproto.events.governance import CharterAdopted, CharterTerms, Choice
+from fedproto.events.models import ReleaseTerms
 from fedproto.governance.charter import Action, Charter
 
 YEAR = cases.year()
@@ -195,13 +196,41 @@ def test_all_refusals_are_found_with_who_what_and_why() -> None:
         assert (kind, AT[name]) in found
 
 
-def test_a_veto_is_a_refusal() -> None:
-    story = kit.Story(YEAR.history.state_at(AT["release:proposed"] + 1))
-    story.leaves, story.counter = list(YEAR.leaves[: AT["release:proposed"] + 1]), 1000
-    story.now = HISTORY.event(AT["release:proposed"]).at
-    story.vote("sony", HISTORY.leaves[AT["release:proposed"]], Choice.VETO)
-    found = refusals(cases.Year(leaves=tuple(story.leaves), at={}).history)
-    assert ("veto", "sony") in {(item.reason, item.by) for item in found}
+def vetoed() -> tuple[kit.Story, int]:
+    """A release that three carried, and that sony vetoed while its timelock held."""
+    story = kit.copy_of(kit.full_story(1))
+    for member in ("nec", "sony"):
+        story.act(member, cases.evaluated(1, "0.5"))
+    terms = ReleaseTerms(
+        artifact=kit.digest("adapter:1"),
+        made_by=kit.RUN,
+        channels=("internal",),
+        conditions_sha256=kit.digest("conditions"),
+    )
+    proposed = story.carried(Action.APPROVE_RELEASE, terms, ("honda", "nec", "softbank"))
+    story.vote("sony", proposed, Choice.VETO)
+    return story, story.state.leaves[proposed]
+
+
+def test_a_veto_is_a_refusal_and_ends_what_was_carried() -> None:
+    story, proposal = vetoed()
+    history = cases.Year(leaves=tuple(story.leaves), at={}).history
+    found = {(item.kind, item.reason): item for item in refusals(history)}
+    assert found["vote", "veto"].by == "sony"
+    assert found["proposal", "vetoed"].index == proposal
+    assert reason(history, proposal).vetoed == len(story.leaves) - 1
+
+
+def test_a_proposal_that_time_passed_over_is_listed_as_lapsed() -> None:
+    story = kit.copy_of(kit.full_story(1))
+    proposed = story.proposal(kit.plan_of(purpose="second"))
+    history = cases.Year(leaves=tuple(story.leaves), at={}).history
+    assert not [item for item in refusals(history) if item.kind == "lapse"]
+    story.now += 2 * kit.HOUR
+    story.anchor(story.now)
+    history = cases.Year(leaves=tuple(story.leaves), at={}).history
+    (lapsed,) = [item for item in refusals(history) if item.kind == "lapse"]
+    assert (lapsed.index, lapsed.reason) == (story.state.leaves[proposed], "term-over")
 
 
 def test_a_proposal_that_an_amendment_ended_is_listed_as_lapsed() -> None:
@@ -219,6 +248,9 @@ def test_a_proposal_that_an_amendment_ended_is_listed_as_lapsed() -> None:
     )
     found = refusals(cases.Year(leaves=tuple(story.leaves), at={}).history)
     assert [(i.kind, i.index) for i in found] == [("lapse", story.state.leaves[lapsed])]
+    history = cases.Year(leaves=tuple(story.leaves), at={}).history
+    # It is judged under the charter under which it could be voted on.
+    assert reason(history, story.state.leaves[lapsed]).charter_version == 1
 
 
 LOG = kit.LOG_KEY.verifier
