@@ -63,7 +63,7 @@ def page(report: Report, say: Say) -> str:
         f"<h1>{_text(report.title)}</h1>",
         _facts(report, say),
         "</header><main>",
-        *(_section(section) for section in report.sections),
+        *(_section(section, say) for section in report.sections),
         _appendix(report, say),
         "</main></body></html>",
     ]
@@ -88,14 +88,15 @@ def _facts(report: Report, say: Say) -> str:
     return f"<dl>{''.join(rows)}</dl>"
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, say: Say) -> str:
     parts = [f"<section><h2>{_text(section.title)}</h2>"]
     if section.statements:
         parts.append(f"<ul>{''.join(map(_statement, section.statements))}</ul>")
     if section.header:
         head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in section.header)
         body = "".join(map(_line, section.lines))
-        parts.append(f"<table><thead><tr>{head}<th></th></tr></thead><tbody>{body}</tbody></table>")
+        head += f'<th scope="col">{_text(say(en="entries", ja="根拠"))}</th>'
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
     return "\n".join([*parts, "</section>"])
 
 
