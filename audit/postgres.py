@@ -31,6 +31,7 @@ except ImportError:
     ) from None
 
 _COPY_FROM = 50
+_LOCK_MS = 1000
 _MEND_URL = (
     "write postgresql+psycopg://USER@HOST:PORT/DATABASE; the password belongs in a file of mode 0600 "
     "that ?passfile=PATH, PGPASSFILE or a service file names"
@@ -105,14 +106,7 @@ class PostgresDatabase:
             )
         if schema is None:
             raise unwritable(f"{self.name} has no schema to write to", "see its search_path")
-        (locked,) = _row(connection, "SELECT pg_try_advisory_lock(%s)", _lock_key(str(schema)))
-        if not locked:
-            raise LocalFault(
-                "RNM-LEDGER-0005",
-                what=f"{self.name} was not opened",
-                why="another session holds the ledger's lock",
-                mend="stop the other coordinator; one process writes a ledger",
-            )
+        self._lock(connection, _lock_key(str(schema)))
         # A role that may only insert, and update `log` and `tile`, writes a ledger made by its owner.
         (guards,) = _row(
             connection,
@@ -123,6 +117,20 @@ class PostgresDatabase:
         )
         if guards != len(_GUARDS) - 1:
             self._create(connection)
+
+    def _lock(self, connection: "psycopg.Connection[tuple[Any, ...]]", key: int) -> None:
+        # The session of a coordinator that was killed ends a moment after it.
+        connection.execute(f"SET lock_timeout = {_LOCK_MS}".encode())
+        try:
+            _row(connection, "SELECT pg_advisory_lock(%s)", key)
+        except psycopg.errors.LockNotAvailable:
+            raise LocalFault(
+                "RNM-LEDGER-0005",
+                what=f"{self.name} was not opened",
+                why="another session holds the ledger's lock",
+                mend="stop the other coordinator; one process writes a ledger",
+            ) from None
+        connection.execute("RESET lock_timeout")
 
     def _create(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         with connection.transaction():

@@ -78,9 +78,12 @@ def _prune_folder(folder: Path, *, full: bool) -> None:
     if full:
         shutil.rmtree(folder, ignore_errors=True)
         return
-    # A reader may hold the checkpoint before this one.
-    for path in sorted(folder.iterdir(), key=_width)[:-2]:
-        path.unlink(missing_ok=True)
+    try:
+        # A reader may hold the checkpoint before this one.
+        for path in sorted(folder.iterdir(), key=_width)[:-2]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_fault(folder, error) from None
 
 
 class Publisher:
