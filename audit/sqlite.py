@@ -51,7 +51,8 @@ class SqliteDatabase:
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # Through any link there is one file, and one lock beside it.
+        self._path = path = path.resolve()
         self.name = str(path)
         self._lock = DirectoryLock(path.parent, name=f"{path.name}.lock")
         self._lock.take()

@@ -1,9 +1,11 @@
 """A coordinator under load in a process of its own, to be killed or starved by a test.
 
-`create DIR`     appends base-model approvals from many threads, one line on stdout for each that was
-                 acknowledged: index and leaf hash. Never stops by itself.
-`fill DIR`       fills the file system of DIR, appends, frees it, appends again; prints what happened.
-`hold DIR`       holds the ledger open until its stdin closes.
+`create DIR [URL]`  appends base-model approvals from many threads, one line on stdout for each that was
+                    acknowledged: index and leaf hash. Never stops by itself.
+`fill DIR`          fills the file system of DIR, appends, frees it, appends again; prints what happened.
+`hold DIR [URL]`    holds the ledger open until its stdin closes; ends with the status of its error.
+
+The ledger lies in the database of URL, or in a file of DIR.
 """
 
 import os
@@ -15,15 +17,15 @@ from pathlib import Path
 from ledger_kit import LOG_KEY, Story, base_model, digest, witness_lines
 
 from audit.ledger import Ledger
-from fedproto.errors import LocalFault
+from fedproto.errors import FederationError, LocalFault
 
 
-def open_ledger(directory: Path) -> Ledger:
-    if (directory / "ledger.db").exists():
-        return Ledger.open(directory, log_key=LOG_KEY)
+def open_ledger(directory: Path, url: str | None = None) -> Ledger:
+    if directory.exists():
+        return Ledger.open(directory, log_key=LOG_KEY, database=url)
     story = Story()
     story.genesis()
-    ledger = Ledger.create(directory, log_key=LOG_KEY, genesis_leaf=story.leaves[0])
+    ledger = Ledger.create(directory, log_key=LOG_KEY, genesis_leaf=story.leaves[0], database=url)
     for leaf in story.leaves[1:]:
         ledger.append(leaf)
     return ledger
@@ -33,8 +35,8 @@ def approval(story: Story, salt: str) -> bytes:
     return story.leaf("pfn", base_model(salt), id=digest(salt)[:32])
 
 
-def load(directory: Path) -> None:
-    ledger = open_ledger(directory)
+def load(directory: Path, url: str | None = None) -> None:
+    ledger = open_ledger(directory, url)
     story = Story(state=ledger.state)
     speaking, numbers, run = threading.Lock(), count(), os.getpid()
 
@@ -88,11 +90,22 @@ def fill(directory: Path) -> None:
     print(before, sorted(set(refusals)), len(refusals), after == size, whole)
 
 
-def hold(directory: Path) -> None:
-    with open_ledger(directory):
+def hold(directory: Path, url: str | None = None) -> None:
+    with open_ledger(directory, url):
         os.write(1, b"ready\n")
         sys.stdin.read()
 
 
+def main() -> int:
+    task, directory, *url = sys.argv[1:]
+    try:
+        {"create": load, "fill": fill, "hold": hold}[task](Path(directory), *url)
+    except FederationError as error:
+        # What `renmei` does with any error of this family.
+        sys.stderr.write(f"{error}\n")
+        return int(error.exit)
+    return 0
+
+
 if __name__ == "__main__":
-    {"create": load, "fill": fill, "hold": hold}[sys.argv[1]](Path(sys.argv[2]))
+    sys.exit(main())

@@ -9,34 +9,44 @@ from pathlib import Path
 
 import pytest
 from ledger_kit import FOUNDED, LOG_KEY, charter_of, full_story
+from store_kit import PostgresPlace
 
 from audit import tiles
 from audit.checkpoint import open_checkpoint
 from audit.ledger import Ledger
 from audit.policy import policy_of
 from audit.tree_check import check_tree
+from fedproto.errors import Exit, LocalFault
 from fedproto.statements import leaf_id
 
 HERE = Path(__file__).parent
 WORKER = [sys.executable, str(HERE / "ledger_worker.py")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-KILLS = 20
 
 
-def kill_under_load(directory, entries):
-    """Run a coordinator until it acknowledged `entries` more, kill it, return what it acknowledged."""
-    worker = subprocess.Popen(
-        [*WORKER, "create", str(directory)], stdout=subprocess.PIPE, env=ENVIRONMENT
-    )
+def url_of(place):
+    return place.place if isinstance(place.place, str) else None
+
+
+def start(task, directory, place, **pipes):
+    url = url_of(place)
+    arguments = [task, str(directory), *([url] if url else [])]
+    return subprocess.Popen([*WORKER, *arguments], stdout=subprocess.PIPE, env=ENVIRONMENT, **pipes)
+
+
+def run_under_load(directory, place, entries, end):
+    """Run a coordinator until it acknowledged `entries` more, end it, return what it acknowledged."""
+    worker = start("create", directory, place, stderr=subprocess.DEVNULL)
     watchdog = threading.Timer(60, worker.kill)
     watchdog.start()
     acknowledged = {}
     for line in worker.stdout:
         if line != b"ready\n":
             index, leaf_hash = line.split()
+            assert int(index) not in acknowledged, "an index was used twice"
             acknowledged[int(index)] = leaf_hash.decode()
         if len(acknowledged) == entries:
-            worker.kill()
+            end(worker)
     worker.wait()
     watchdog.cancel()
     return acknowledged
@@ -58,26 +68,92 @@ def check_published(public):
     return head.size
 
 
-def test_twenty_kills_under_load_lose_no_acknowledged_entry_and_use_no_index_twice(tmp_path):
+@pytest.mark.parametrize(
+    "kills", [10, pytest.param(50, marks=pytest.mark.slow)], ids=["10 kills", "50 kills"]
+)
+def test_kills_under_load_lose_no_acknowledged_entry_and_use_no_index_twice(tmp_path, place, kills):
     directory = tmp_path / "ledger"
     known, published = {}, 0
-    for turn in range(KILLS):
-        acknowledged = kill_under_load(directory, 15 + turn)
+    for turn in range(kills):
+        acknowledged = run_under_load(directory, place, 15 + turn, lambda worker: worker.kill())
+        assert len(acknowledged) >= 15 + turn
         assert not known.keys() & acknowledged.keys(), "an index was used twice"
         known |= acknowledged
         size = check_published(directory / "public")
         assert size >= published, "the published log went back"
         published = size
-    with Ledger.open(directory, log_key=LOG_KEY) as ledger:
+    check_acknowledged(directory, place, known, published)
+    assert published > 0
+
+
+def check_acknowledged(directory, place, known, published):
+    with Ledger.open(directory, log_key=LOG_KEY, database=url_of(place)) as ledger:
         leaves = ledger.entries(0, ledger.head.size)
         assert ledger.head == ledger.state.head
         signed = open_checkpoint(ledger.signed_checkpoint(), LOG_KEY.verifier, LOG_KEY.name)
         assert signed.head == ledger.head
         assert ledger.head.size >= published
-    assert len(known) >= sum(range(15, 15 + KILLS))
+    assert len(set(leaves)) == len(leaves)
     for index, leaf_hash in known.items():
         assert leaf_id(leaves[index]) == leaf_hash
-    assert published > 0
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_database_server_that_dies_under_load_keeps_what_was_acknowledged(
+    tmp_path, postgres, how
+):
+    place, directory, known = PostgresPlace(postgres), tmp_path / "ledger", {}
+    for turn in range(3):
+
+        def end(worker):
+            getattr(postgres, how)()
+            worker.kill()
+
+        acknowledged = run_under_load(directory, place, 20 + turn, end)
+        postgres.start()
+        assert not known.keys() & acknowledged.keys(), "an index was used twice"
+        known |= acknowledged
+    check_acknowledged(directory, place, known, check_published(directory / "public"))
+
+
+def test_a_ledger_goes_on_when_its_database_server_is_back(tmp_path, postgres):
+    place, story = PostgresPlace(postgres), full_story()
+    ledger = Ledger.create(
+        tmp_path / "ledger",
+        log_key=LOG_KEY,
+        genesis_leaf=story.leaves[0],
+        database=place.place,
+    )
+    ledger.append(story.leaves[1])
+    postgres.kill()
+    for _ in range(2):
+        with pytest.raises(LocalFault, match="RNM-LEDGER-0002"):
+            ledger.append(story.leaves[2])
+    assert ledger.head.size == 2
+    postgres.start()
+    assert [ledger.append(leaf).index for leaf in story.leaves[2:]] == list(
+        range(2, len(story.leaves))
+    )
+    ledger.close()
+    with Ledger.open(tmp_path / "ledger", log_key=LOG_KEY, database=place.place) as again:
+        assert again.state == story.state
+
+
+@pytest.mark.parametrize("same_directory", [True, False])
+def test_a_second_coordinator_on_one_database_ends_with_status_8(tmp_path, place, same_directory):
+    first = start("hold", tmp_path / "ledger", place, stdin=subprocess.PIPE)
+    assert first.stdout.readline() == b"ready\n"
+    directory = tmp_path / ("ledger" if same_directory else "other")
+    if not same_directory:
+        directory.mkdir(mode=0o700)
+        if url_of(place) is None:
+            (directory / "ledger.db").symlink_to(tmp_path / "ledger" / "ledger.db")
+    second = start("hold", directory, place, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, told = second.communicate(timeout=60)
+    assert (second.returncode, Exit.CONFLICT) == (8, 8), told
+    assert b"RNM-LEDGER-0005" in told
+    first.communicate(b"", timeout=60)
+    assert first.returncode == 0
 
 
 def mounting_is_possible():
