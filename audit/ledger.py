@@ -15,7 +15,7 @@ from audit.checkpoint import TreeHead, open_checkpoint
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
-from audit.opening import check_head, columns_of, load, wrong_key
+from audit.opening import check_head, columns_of, keep_place, load, place_of, wrong_key
 from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
@@ -33,7 +33,6 @@ from fedproto.statements import SignedEvent, leaf_id
 
 __all__ = ["Appended", "Ledger"]
 
-_DATABASE = "ledger.db"
 _PUBLIC = "public"
 
 
@@ -99,7 +98,8 @@ class Ledger:
     ) -> Self:
         """Start a log with its first charter; raise RNM-CONF-0001 if one is here already.
 
-        `database` is a URL of PostgreSQL; without it entries lie in a SQLite file of the directory.
+        `database` is a URL of PostgreSQL, kept in `database.url`; without either, entries lie in a
+        SQLite file of the directory.
         """
         state, _ = advance(EMPTY, genesis_leaf)
         if state.charter.log_vkey != log_key.vkey:
@@ -128,15 +128,6 @@ class Ledger:
             LocalFault: RNM-LEDGER-0005 in use; RNM-LEDGER-0001 or -0003 it does not verify;
                 RNM-CONF-0001 there is none, or the log key is another.
         """
-        if database is not None:
-            make_private_directory(directory)
-        elif not (directory / _DATABASE).is_file():
-            raise LocalFault(
-                "RNM-CONF-0001",
-                what=f"no ledger was opened in {directory}",
-                why=f"there is no {_DATABASE}",
-                mend="check the directory; a new consortium's ledger is made at its founding",
-            )
         return cls._start(directory, log_key, clock, database, founding=False)
 
     @classmethod
@@ -149,11 +140,16 @@ class Ledger:
         *,
         founding: bool,
     ) -> Self:
+        place = place_of(directory, database, founding=founding)
+        if database is not None:
+            make_private_directory(directory)
         lock = DirectoryLock(directory)
         lock.take()
         store: Store | None = None
         try:
-            store = Store(database or directory / _DATABASE)
+            store = Store(place)
+            if database is not None:
+                keep_place(directory, database)
             head = check_head(directory, store, log_key, founding=founding)
             edge, state = load(store, head, log_key)
             sequencer = Sequencer(

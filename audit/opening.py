@@ -19,8 +19,44 @@ from audit.replay import advance
 from audit.sequencer import Columns
 from audit.store import Head, Store
 from audit.tree_check import check_tree
+from fedproto.durable import read_private, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.statements import Event
+
+_DATABASE = "ledger.db"
+_URL = "database.url"
+
+
+def place_of(directory: Path, named: str | None, *, founding: bool) -> Path | str:
+    """Return where a ledger's entries lie: the URL that was named or is kept, or a SQLite file.
+
+    Raises:
+        LocalFault: RNM-CONF-0001 there is none, or it lies elsewhere; RNM-KEY-0002 others read its URL.
+    """
+    keeper, file = directory / _URL, directory / _DATABASE
+    kept = read_private(keeper).decode(errors="replace").strip() if keeper.exists() else None
+    if named is not None and kept is not None and named != kept:
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"the ledger in {directory} was not opened",
+            why=f"{keeper} names another database",
+            mend=f"leave the database out of the command, or correct {keeper}",
+        )
+    place = named or kept
+    if place is None and not founding and not file.is_file():
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"no ledger was opened in {directory}",
+            why=f"there is neither {_DATABASE} nor {_URL}",
+            mend="check the directory; a new consortium's ledger is made at its founding",
+        )
+    return file if place is None else place
+
+
+def keep_place(directory: Path, url: str) -> None:
+    """Remember where the entries lie; raise RNM-DISK-0001."""
+    if not (directory / _URL).exists():
+        write_atomic(directory / _URL, f"{url}\n".encode(), mode=0o600)
 
 
 def check_head(directory: Path, store: Store, log_key: NoteSigner, *, founding: bool) -> Head:

@@ -30,7 +30,8 @@ def init_(args: argparse.Namespace, console: Console) -> Reply:
         "keys/tls.crt",
         "keys/root.crt",
         f"keys/{LOG_KEY}",
-        "ledger/ledger.db",
+        # One of them: the entries lie in a file here, or where a URL says.
+        "ledger/database.url" if (root / "ledger/database.url").exists() else "ledger/ledger.db",
     ]
     missing = [name for name in wanted if not (root / name).exists()]
     nodes = sorted(path.stem for path in (root / NODES).glob("*.pub"))

@@ -185,3 +185,40 @@ def test_a_batch_is_named_where_no_signature_tells_which_of_its_entries():
     assert name_change(entries, signed).code == "RNM-LEDGER-0003"
     late = name_change(STORY.leaves[:9], {5: signed[5], 9: bytes(32)})
     assert (late.code, late.what) == ("RNM-LEDGER-0003", "one of the entries 5 to 8 was changed")
+
+
+def test_a_ledger_remembers_the_database_that_it_was_founded_in(ledger, directory):
+    kept = directory / "database.url"
+    assert kept.read_text() == f"{url_of(ledger)}\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with Ledger.open(directory, log_key=LOG_KEY) as again:
+        assert again.state == STORY.state
+    with refused("RNM-CONF-0001: .*names another database"):
+        Ledger.open(directory, log_key=LOG_KEY, database="sqlite:///other.db")
+
+
+def test_a_new_host_opens_the_ledger_of_a_database_by_its_url(ledger, tmp_path):
+    with reopen(tmp_path / "new", ledger) as moved:
+        assert moved.state == STORY.state
+    assert (tmp_path / "new" / "database.url").exists()
+
+
+def test_a_url_that_others_may_read_is_refused(ledger, directory):
+    (directory / "database.url").chmod(0o644)
+    with refused("RNM-KEY-0002"):
+        Ledger.open(directory, log_key=LOG_KEY)
+
+
+def test_a_url_with_a_password_is_not_kept(directory):
+    url = "postgresql+psycopg://ledger:secret@127.0.0.1:1/ledger"
+    with refused("RNM-CONF-0001") as caught:
+        Ledger.create(directory, log_key=LOG_KEY, genesis_leaf=STORY.leaves[0], database=url)
+    assert "secret" not in f"{caught.value!r} {caught.value.mend}"
+    assert not (directory / "database.url").exists()
+
+
+def test_another_consortium_is_not_founded_over_a_ledger(ledger, tmp_path):
+    with refused("RNM-CONF-0001: .*one is there already"):
+        Ledger.create(
+            tmp_path / "new", log_key=LOG_KEY, genesis_leaf=STORY.leaves[0], database=url_of(ledger)
+        )
