@@ -20,12 +20,14 @@ from audit.replay import Replay, replay
 from audit.summary import RunSummary, summarise
 from audit.tree_check import check_tree
 from audit.validation import validations
+from audit.verifier.page import is_known, page
 from fedproto.durable import write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
 from fedproto.statements import SignedEvent
 
 SUMS, CHECKPOINT, LOG_KEY, POLICY = "SHA256SUMS", "checkpoint", "log.vkey", "policy"
+PAGE = "verify.html"
 # Explanations for people; listed in SHA256SUMS, not part of what is proven.
 ATTACHMENTS = "attachments/"
 
@@ -68,6 +70,7 @@ def write(
         CHECKPOINT: note,
         LOG_KEY: f"{policy.log.vkey}\n".encode(),
         POLICY: policy.text.encode(),
+        PAGE: page(),
     }
     for tile in tiles.hash_tiles(len(entries)):
         members[tile.path] = bytes(grown.tiles[tile.level, tile.n])
@@ -179,7 +182,13 @@ def _check_members(members: dict[str, bytes], size: int, policy: WitnessPolicy) 
         raise unverified(
             "the bundle's policy was refused", "it is not that of the charter in force"
         )
-    expected = [SUMS, CHECKPOINT, LOG_KEY, POLICY]
+    if not is_known(_member(members, PAGE)):
+        raise unverified(
+            "the bundle was refused",
+            f"its {PAGE} is not a verifier page that this version knows",
+            "do not open that page: it could say anything. Ask for the bundle again",
+        )
+    expected = [SUMS, CHECKPOINT, LOG_KEY, POLICY, PAGE]
     expected += [tile.path for tile in tiles.hash_tiles(size)]
     expected += [tiles.bundle_path(n, width) for n, width in tiles.widths(size)]
     expected += sorted(name for name in members if name.startswith(ATTACHMENTS))

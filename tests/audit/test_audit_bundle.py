@@ -30,6 +30,7 @@ from audit import archive, bundle
 from audit.bundle import Pinned
 from audit.note import NoteSigner, parse
 from audit.policy import policy_of
+from audit.verifier.page import page
 from fedproto.errors import Exit, LocalFault
 
 STORY = full_story()
@@ -125,9 +126,9 @@ def test_attachments_are_carried_and_listed(tmp_path):
     assert fault.code == "RNM-LEDGER-0001"
 
 
-def test_every_97th_byte_changed_is_refused(tmp_path, good):
+def test_every_331st_byte_changed_is_refused(tmp_path, good):
     places = entry_spans(good)
-    for at in range(0, len(good), 97):
+    for at in [*range(0, len(good), 331), *range(0, 2000, 97)]:
         data = good[:at] + bytes([good[at] ^ 0x20]) + good[at + 1 :]
         fault = refused(tmp_path / "x.zip", data)
         touched = [index for index, span in enumerate(places) if at in span]
@@ -141,8 +142,15 @@ def test_every_97th_byte_changed_is_refused(tmp_path, good):
 
 def test_bytes_outside_the_entries_changed_are_refused(tmp_path, good):
     inside = entry_spans(good)
-    outside = [at for at in range(len(good)) if not inside[0][0] <= at <= inside[-1][-1]]
-    for at in outside[::7]:
+    start = good.index(page())
+    shown = range(start, start + len(page()))
+    outside = [
+        at
+        for at in range(len(good))
+        if not inside[0][0] <= at <= inside[-1][-1] and at not in shown
+    ]
+    # The page is long, and one comparison judges all of it.
+    for at in [*outside[::7], *shown[::997]]:
         data = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
         assert refused(tmp_path / "x.zip", data).code == "RNM-LEDGER-0001"
 
@@ -288,7 +296,7 @@ def test_a_large_log_is_bundled_over_several_tiles(tmp_path):
     path = write(tmp_path / "b.zip", leaves=story.leaves)
     assert bundle.verify(path, pinned=PINNED).checkpoint.head.size == 301
     data = path.read_bytes()
-    assert list(archive.unpack(data))[4:] == [
+    assert list(archive.unpack(data))[5:] == [
         "tile/0/000",
         "tile/0/001.p/45",
         "tile/1/000.p/1",
