@@ -14,10 +14,13 @@ from store_kit import PostgresPlace
 from audit import tiles
 from audit.checkpoint import open_checkpoint
 from audit.ledger import Ledger
+from audit.note import NoteSigner
 from audit.policy import policy_of
 from audit.tree_check import check_tree
 from fedproto.errors import Exit, LocalFault
+from fedproto.party import seed_file
 from fedproto.statements import leaf_id
+from renmei.consortium import found
 
 HERE = Path(__file__).parent
 WORKER = [sys.executable, str(HERE / "ledger_worker.py")]
@@ -154,6 +157,30 @@ def test_a_second_coordinator_on_one_database_ends_with_status_8(tmp_path, place
     assert b"RNM-LEDGER-0005" in told
     first.communicate(b"", timeout=60)
     assert first.returncode == 0
+
+
+def test_the_command_of_a_second_host_on_one_postgresql_ends_with_status_8(tmp_path, postgres):
+    """Two machines, each with the coordinator's directory, and one database."""
+    url = PostgresPlace(postgres).place
+    one, two = tmp_path / "one" / "coordinator", tmp_path / "two" / "coordinator"
+    (one / "ledger").mkdir(parents=True, mode=0o700)
+    (one / "ledger" / "database.url").write_text(url)
+    (one / "ledger" / "database.url").chmod(0o600)
+    founded = found(one.parent, consortium="lab", coordinator="127.0.0.1:1", gateway="127.0.0.1:2")
+    assert not (one / "ledger" / "ledger.db").exists()
+    shutil.copytree(one, two)
+    log_key = NoteSigner(founded.charter.origin, seed_file(one / "keys" / "log.key", 32))
+    with Ledger.open(one / "ledger", log_key=log_key) as ledger:
+        done = subprocess.run(
+            [sys.executable, "-m", "renmei.cli", "coordinator", "serve", "--dir", str(two)],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode, "RNM-LEDGER-0005" in done.stderr) == (8, True), done.stderr
+        assert ledger.head.size > 1
 
 
 def mounting_is_possible():
