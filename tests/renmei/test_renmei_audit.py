@@ -151,8 +151,8 @@ def test_one_changed_byte_of_an_entry_exits_5_and_names_the_entry(
     case: Case, tmp_path: Path
 ) -> None:
     data = bytearray(case.path.read_bytes())
-    position = data.index(b"application/vnd.renmei.event", data.index(b"tile/entries"))
-    position = data.index(b"application/vnd.renmei.event", position + 1)
+    mark = b'"payloadType":"application/vnd.renmei.event'
+    position = data.index(mark, data.index(mark) + 1)
     data[position] ^= 1
     copy = tmp_path / "changed.bundle"
     copy.write_bytes(data)
