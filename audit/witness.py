@@ -69,6 +69,12 @@ class Witness:
         except FileNotFoundError:
             return None
 
+    def latest_of(self, origin_sha256: str) -> bytes | None:
+        """Return the same for a log named by the digest of its origin, if it is one of its logs."""
+        known = (origin for origin in self._logs if sha256_hex(origin.encode()) == origin_sha256)
+        origin = next(known, None)
+        return None if origin is None else self.latest(origin)
+
     def add_checkpoint(self, body: bytes) -> Answer:
         """Return the HTTP status and body of tlog-witness.
 
