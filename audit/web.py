@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from fedproto.errors import FederationError, LocalFault
 
@@ -75,6 +75,11 @@ class WebServer:
         self._thread.start()
 
     @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._server.server_address[1])
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self._server.server_address[:2]
@@ -90,7 +95,7 @@ class WebServer:
         self._server.server_close()
         self._thread.join()
 
-    def __enter__(self) -> "WebServer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

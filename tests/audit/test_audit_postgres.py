@@ -303,7 +303,9 @@ def test_the_url_of_a_service_file_is_enough(place, tmp_path, monkeypatch):
     store = Store("postgresql+psycopg:///?service=ledger")
     begin(store)
     store.close()
-    assert place.open().head() is not None
+    again = place.open()
+    assert again.head() is not None
+    again.close()
 
 
 def test_a_name_in_an_error_is_without_secrets():

@@ -43,7 +43,10 @@ WILLING = Policy(
     max_phase_timeout_s=60,
     auto_vote=True,
     dataset=DatasetTerms(
-        legal_basis=LegalBasis.NOT_PERSONAL, purpose="domain-adaptation", residency="jp", licence="proprietary"
+        legal_basis=LegalBasis.NOT_PERSONAL,
+        purpose="domain-adaptation",
+        residency="jp",
+        licence="proprietary",
     ),
 )
 
