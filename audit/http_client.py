@@ -51,12 +51,15 @@ class Remote:
             connection.request(method, parts.path.rstrip("/") + path, body)
             response = connection.getresponse()
             data = response.read(most + 1)
+            short = response.length or 0
         except (OSError, http.client.HTTPException) as error:
             raise self.fault(type(error).__name__) from None
         finally:
             connection.close()
         if len(data) > most:
             raise self.fault(f"its answer has more than {most} bytes")
+        if short:
+            raise self.fault(f"its answer ends {short} bytes early")
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             raise self.fault("it answers with a redirect, which is not followed")
         return response.status, data

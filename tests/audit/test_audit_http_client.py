@@ -75,12 +75,15 @@ def test_a_partial_bundle_that_a_full_one_replaced_is_read_from_that(tmp_path):
     server.close()
 
 
-@pytest.mark.parametrize("name", ["tile/entries/000.p/20", "checkpoint"])
-def test_a_changed_file_is_refused_by_the_mirror(served, mirror, name):
+# In an entry; in the root, which the log's signature covers.
+@pytest.mark.parametrize(
+    ("name", "place"), [("tile/entries/000.p/20", 5_000), ("checkpoint", len(ORIGIN) + 10)]
+)
+def test_a_changed_file_is_refused_by_the_mirror(served, mirror, name, place):
     root, log = served
     path = root / name
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[place] ^= 1
     path.write_bytes(data)
     with pytest.raises(LocalFault) as caught:
         follow(mirror, log)

@@ -1,5 +1,6 @@
 """A log's files and a witness over plain HTTP: what a stranger gets, and what a stranger can cost."""
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -43,7 +44,9 @@ def raw(port, data, seconds=10):
     """Send bytes as they are and return everything that comes back."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            # A server without room may have answered and closed already.
+            connection.shutdown(socket.SHUT_WR)
         found = b""
         while piece := connection.recv(65_536):
             found += piece
@@ -70,7 +73,7 @@ def test_a_whole_log_is_read_over_http(log, port):
     status, headers, note = ask(port, "GET", "/checkpoint")
     assert (status, headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
     assert headers["Cache-Control"] == "no-cache"
-    assert note == log.note()
+    assert note == (log.root / "checkpoint").read_bytes()
     entries = []
     for n, width in tiles.widths(300):
         status, headers, data = ask(port, "GET", f"/{tiles.bundle_path(n, width)}")
@@ -207,7 +210,7 @@ def test_a_checkpoint_that_grew_is_seen_at_once(tmp_path):
         made.publish(5)
         known = {"If-None-Match": headers["ETag"]}
         status, _, note = ask(server.port, "GET", "/checkpoint", headers=known)
-        assert (status, note) == (200, made.note())
+        assert (status, note) == (200, (made.root / "checkpoint").read_bytes())
 
 
 # what a connection may cost
@@ -468,4 +471,4 @@ def test_a_witness_killed_between_persisting_and_answering_cosigns_no_other_hist
 
 def test_a_static_log_answers_what_it_is_asked_without_a_server(log):
     answer = StaticLog(log.root).answer(web.Request(method="GET", path="/checkpoint", headers={}))
-    assert (answer.status, answer.body) == (200, log.note())
+    assert (answer.status, answer.body) == (200, (log.root / "checkpoint").read_bytes())
