@@ -129,6 +129,10 @@ class RemoteLog:
         entries = tiles.decode_bundle(full, first=first, width=tiles.WIDTH)
         yield from (entry for _, entry in zip(range(width), entries, strict=False))
 
+    def file(self, name: str) -> bytes | None:
+        """Return one of the log's files, unverified, or nothing where it has none of that name."""
+        return self._get(name, _MAX_BUNDLE)
+
     def _get(self, name: str, most: int) -> bytes | None:
         status, data = self.remote.ask("GET", f"/{name}", None, most)
         if status == HTTPStatus.NOT_FOUND:

@@ -1,4 +1,4 @@
-"""What an auditor reads: a log up to one checkpoint, from a bundle or from the files of a static log.
+"""What an auditor reads: a log up to one checkpoint, from a bundle or a static log's files or URL.
 
 Decides how far it is to be believed: every entry hashed up to the signed root, replayed under the
 charters, and covered by the witnesses' quorum or not yet. Trusts the keys that the reader pins. Reads
@@ -92,7 +92,7 @@ def open_reading(source: str, *, pinned: Pinned) -> Reading:
         LocalFault: RNM-LEDGER-0003 naming a changed entry by its index; RNM-LEDGER-0001 naming what
             else differs; RNM-LEDGER-0006 a bundle without its quorum; RNM-CONF-0001 nothing to read.
     """
-    if not Path(source).is_dir():
+    if not (_is_url(source) or Path(source).is_dir()):
         return _of_bundle(source, pinned)
     tree = open_tree(source, pinned=pinned)
     found = replay(tree.entries, genesis_sha256=pinned.genesis_sha256)
@@ -166,7 +166,17 @@ def _of_bundle(source: str, pinned: Pinned) -> Reading:
     )
 
 
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
 def _files(source: str) -> Files:
+    if _is_url(source):
+        # The one source that is not on this machine, and only because the reader names it.
+        from audit.http_client import Remote, RemoteLog
+
+        log = RemoteLog(Remote(source))
+        return lambda name: log.file(name) or b""
     path = Path(source)
     try:
         if path.is_dir():

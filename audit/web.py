@@ -150,7 +150,7 @@ class _Server(ThreadingHTTPServer):
             super().process_request(request, client_address)
             return
         with suppress(OSError):
-            request.setblocking(False)
+            request.settimeout(0)
             request.send(_BUSY)
             request.recv(_DRAIN_BYTES)
         self.shutdown_request(request)
@@ -161,7 +161,7 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._room.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *_: object) -> None:
         """Log a bug; a connection that broke is the other side's affair."""
         if not isinstance(sys.exception(), OSError):
             _LOG.exception("a request ended in an error of this program")

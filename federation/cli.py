@@ -22,6 +22,15 @@ def register(commands: Commands) -> None:
         en="serve the consortium until told to stop",
         ja="停止の指示があるまで稼働します",
     )
+    serve.add_argument(
+        "--witness",
+        metavar="MEMBER=URL",
+        action="append",
+        help=commands.say(
+            en="a witness to ask over HTTP; may be repeated (others attend by themselves)",
+            ja="HTTP で連署を求める証人(複数可)。他の証人は自ら接続します",
+        ),
+    )
     recover = coordinator.verb(
         "recover",
         handler="federation.commands:recover_",

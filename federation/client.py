@@ -43,6 +43,17 @@ _TRANSFER_S = 3600.0
 _GRACE_S = 10.0
 
 
+def mirror_of(party: Party, name: str = MIRROR) -> Mirror:
+    """Open a party's own copy of the ledger, which believes its pinned keys alone."""
+    profile = party.profile
+    return Mirror(
+        party.root / name,
+        log_vkey=profile.log_vkey,
+        origin=profile.origin,
+        genesis_sha256=Digest(profile.genesis_sha256),
+    )
+
+
 class CoordinatorClient:
     """One party's connection to the coordinator. Close it after use."""
 
@@ -53,12 +64,7 @@ class CoordinatorClient:
         credentials = transport.Credentials.load(self.party.keys, utc_now)
         self._address = profile.coordinator
         self._channel = transport.dial(self._address, credentials)
-        self._mirror = Mirror(
-            root / mirror,
-            log_vkey=profile.log_vkey,
-            origin=profile.origin,
-            genesis_sha256=Digest(profile.genesis_sha256),
-        )
+        self._mirror = mirror_of(self.party, mirror)
 
     def close(self) -> None:
         """Hang up."""

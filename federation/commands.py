@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from audit.http_client import HttpWitness, Remote
 from audit.records import State
 from federation.client import CoordinatorClient
 from fedproto import jcs
@@ -12,7 +13,7 @@ from fedproto.errors import LocalFault
 from fedproto.events.governance import ProposalOpened
 from fedproto.governance.charter import Action, Role
 from fedproto.governance.plan import RunPlan
-from fedproto.ids import Digest
+from fedproto.ids import Digest, MemberId, is_member_id
 from fedproto.party import Party, now_ms, seed_file
 from fedproto.schema import from_json, to_json
 
@@ -55,8 +56,20 @@ def serve_(args: argparse.Namespace, console: Console) -> Reply:
     # Flower and gRPC's server are loaded for this verb alone.
     from federation.coordinator import serve
 
-    serve(Path(args.dir))
+    serve(Path(args.dir), witnesses=dict(_witness(item) for item in args.witness or ()))
     return Reply(data={"stopped": True}, text=console.say(en="stopped", ja="停止しました"))
+
+
+def _witness(item: str) -> tuple[MemberId, HttpWitness]:
+    member, sign, url = item.partition("=")
+    if not sign or not is_member_id(member):
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what=f"{item[:120]!r} names no witness",
+            why="it is not MEMBER=URL",
+            mend="write for example --witness nec=https://witness.nec.example",
+        )
+    return MemberId(member), HttpWitness(Remote(url))
 
 
 def recover_(args: argparse.Namespace, console: Console) -> Reply:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 
+from audit.http_client import HttpWitness
 from audit.ledger import Ledger
 from audit.note import NoteSigner
 from federation import dispatch
@@ -32,7 +33,7 @@ from federation.rounds.run import RunDriver
 from federation.runs import Runs
 from federation.services import ArtifactService, GovernanceService, LedgerService, RoundsService
 from federation.superlink import require_free_port
-from federation.witnesses import WitnessService
+from federation.witnesses import Caller, WitnessService
 from fedproto import telemetry
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId, RunId
@@ -65,7 +66,14 @@ def stock_flower(directory: Path, keys: Path, gateway: str, socket: Path) -> Flo
 class Coordinator:
     """A coordinator, put together; `start`, then `stop`."""
 
-    def __init__(self, root: Path, make_flower: MakeFlower = stock_flower) -> None:
+    def __init__(
+        self,
+        root: Path,
+        make_flower: MakeFlower = stock_flower,
+        witnesses: Mapping[MemberId, HttpWitness] | None = None,
+    ) -> None:
+        """Put it together; `witnesses` are those that are asked over HTTP, by member."""
+        self._callable = witnesses or {}
         self._parts = ExitStack()
         self._stopping = threading.Event()
         self._carried = False
@@ -106,9 +114,8 @@ class Coordinator:
             GovernanceService(self.register, self.clerk), add
         )
         ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerService(self.register), add)
-        witness_pb2_grpc.add_WitnessServicer_to_server(
-            WitnessService(self.register, self.guard), add
-        )
+        self.witnesses = WitnessService(self.register, self.guard)
+        witness_pb2_grpc.add_WitnessServicer_to_server(self.witnesses, add)
         rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), add)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(self.hub), add)
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), add)
@@ -127,6 +134,8 @@ class Coordinator:
         self._parts.callback(lambda: orders.stop(grace=0.2).wait())
         self._parts.callback(self.flower.stop)
         self.server.start()
+        for member, asked in self._callable.items():
+            self._parts.callback(Caller(self.witnesses, member, asked).close)
         self._start_flower()
         self.runs.resume()
 
@@ -189,7 +198,11 @@ class Coordinator:
         )
 
 
-def serve(root: Path, make_flower: MakeFlower = stock_flower) -> None:
+def serve(
+    root: Path,
+    make_flower: MakeFlower = stock_flower,
+    witnesses: Mapping[MemberId, HttpWitness] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; the ready line goes to stdout, the log to stderr."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
@@ -199,7 +212,7 @@ def serve(root: Path, make_flower: MakeFlower = stock_flower) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    coordinator = Coordinator(root, make_flower)
+    coordinator = Coordinator(root, make_flower, witnesses)
     try:
         coordinator.start()
         line = {

@@ -16,6 +16,15 @@ def register(commands: Commands) -> None:
         en="bring this party's mirror up to the newest cosigned checkpoint",
         ja="手元の複製を最新の連署済みチェックポイントまで更新します",
     )
+    sync.add_argument(
+        "--from",
+        dest="source",
+        metavar="URL",
+        help=commands.say(
+            en="a static copy of the log (https, or this machine) instead of the coordinator",
+            ja="調整サーバーの代わりに使う公開ログの URL(https または同一計算機)",
+        ),
+    )
     export = ledger.verb(
         "export",
         handler="federation.ledger_commands:export_",

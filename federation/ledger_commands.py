@@ -5,16 +5,21 @@ from pathlib import Path
 
 from audit import bundle
 from audit.bundle import Pinned
-from federation.client import CoordinatorClient
+from audit.http_client import Remote, RemoteLog, follow
+from federation.client import CoordinatorClient, mirror_of
 from fedproto.command import Console, Reply
 from fedproto.durable import write_atomic
 from fedproto.ids import Digest
+from fedproto.party import Party
 
 
 def sync_(args: argparse.Namespace, console: Console) -> Reply:
     """Update the party's own mirror."""
-    with CoordinatorClient(Path(args.dir)) as client:
-        head = client.sync().head
+    if args.source is None:
+        with CoordinatorClient(Path(args.dir)) as client:
+            head = client.sync().head
+    else:
+        head = follow(mirror_of(Party.load(Path(args.dir))), RemoteLog(Remote(args.source))).head
     return Reply(
         data={"size": head.size, "root": head.root},
         text=console.say(

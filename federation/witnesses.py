@@ -1,4 +1,7 @@
-"""The Witness service: asks every attending member to cosign each new checkpoint.
+"""The log's side of witnessing: asks every witness to cosign each new checkpoint.
+
+Members behind firewalls attend over a stream that they opened; a witness that strangers can reach is
+asked over plain HTTP, in the same bytes.
 
 Trusts no witness: its cosignature is verified before it is kept. A witness that says it has seen more
 than this log holds, or another history, ends the service with the evidence: the log may have been
@@ -6,11 +9,13 @@ rolled back or forked. Implements the log's side of C2SP tlog-witness. A shell m
 """
 
 import logging
-from collections.abc import Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeAlias
 
 from audit import witness
 from audit.faults import unverified
+from audit.http_client import HttpWitness
 from audit.note import parse_lines
 from audit.validation import validators
 from federation.guard import StartGuard
@@ -25,7 +30,12 @@ _WAKE_S = 1.0
 _OK, _CONFLICT = 200, 409
 # A witness that attends elsewhere too may move on between question and answer, but not for ever.
 _MAX_CONFLICTS = 3
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_UNREACHABLE = "RNM-TLS-0001"
 _LOG = logging.getLogger(__name__)
+
+Questions: TypeAlias = Generator[bytes, tuple[int, bytes], None]
 
 
 class WitnessService(witness_pb2_grpc.WitnessServicer):
@@ -45,27 +55,49 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
             return
         if self._guard is not None:
             self._guard.report(member, first.body)
-        ledger, number = self._register.ledger, 0
+        questions, number = self._questions(member, context.is_active), 0
+        body = next(questions, None)
+        while body is not None:
+            number += 1
+            yield WitnessRequest(id=number, add_checkpoint=body)
+            answer = next(request_iterator, None)
+            if answer is None or answer.id != number:
+                return
+            body = _told(questions, answer.status, answer.body)
+
+    def _questions(self, member: MemberId, goes_on: Callable[[], bool]) -> Questions:
+        """Yield the body of each add-checkpoint for a witness; take its status and body.
+
+        Raises:
+            LocalFault: RNM-LEDGER-0004 it knows another history, or a longer one.
+        """
+        ledger = self._register.ledger
         # What it last said that it knows, and what it has cosigned over this stream: the two differ
         # when its cosignature was lost on the way, and then it is asked for it again.
         known, cosigned, conflicts = 0, 0, 0
-        while context.is_active() and not self._register.closed:
+        while goes_on() and not self._register.closed:
             if not self._await_more_than(cosigned):
                 continue
             note = ledger.signed_checkpoint()
             size = int(note.split(b"\n", 2)[1])
             proof = ledger.prove_consistency(known, size) if known else []
-            number += 1
-            yield WitnessRequest(id=number, add_checkpoint=witness.request_body(known, proof, note))
-            answer = next(request_iterator, None)
-            if answer is None or answer.id != number:
-                return
-            if answer.status == _OK:
-                self._keep(member, answer.body, size)
+            status, body = yield witness.request_body(known, proof, note)
+            if status == _OK:
+                self._keep(member, body, size)
                 known, cosigned, conflicts = size, size, 0
                 continue
             conflicts += 1
-            known = self._stated(member, answer, size, conflicts)
+            known = _stated(member, status, body, (size, conflicts))
+
+    def call(self, member: MemberId, asked: HttpWitness, goes_on: Callable[[], bool]) -> None:
+        """Ask a witness over HTTP as long as `goes_on`; raise RNM-TLS-0001 or as `Attend`."""
+        if self._guard is not None:
+            note = asked.latest(self._register.ledger.state.charter.origin)
+            self._guard.report(member, note or b"")
+        questions = self._questions(member, goes_on)
+        body = next(questions, None)
+        while body is not None:
+            body = _told(questions, *asked.add_checkpoint(body))
 
     def Validate(self, request: Any, context: Any) -> ValidateResponse:  # noqa: N802
         """Keep a member's validation; raise RNM-LEDGER-0001 for any that is not its own."""
@@ -88,19 +120,58 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
             _LOG.error("cosignature of %s refused: %s %s", member, error.code, error.why)
         self._register.ring()
 
-    def _stated(self, member: MemberId, answer: WitnessAnswer, size: int, conflicts: int) -> int:
-        """Return the size that the witness says it knows; raise and log if that cannot be."""
-        stated = answer.body.strip()
-        known = int(stated) if stated.isdigit() and len(stated) < 19 else 0
-        if answer.status == _CONFLICT and known <= size and conflicts <= _MAX_CONFLICTS:
-            return known
-        fault = LocalFault(
-            "RNM-LEDGER-0004",
-            what=f"witness {member} did not cosign the ledger at size {size}",
-            why=f"it answered {answer.status} (size {known}): its history is another or a longer "
-            "one, or it does not know this log",
-            mend="stop the coordinator; compare its ledger with that member's mirror before "
-            "anything else is signed",
-        )
-        _LOG.error("%s: %s; %s", fault.code, fault.what, fault.why)
-        raise fault
+
+class Caller:
+    """Asks one witness by its URL, in a thread of its own, until it is closed or told to go."""
+
+    def __init__(self, service: WitnessService, member: MemberId, asked: HttpWitness) -> None:
+        """Begin at once; what it cosigned last is reported to the guard first."""
+        self._service, self._member, self._asked = service, member, asked
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"witness-{member}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE_S
+        while not self._stop.is_set():
+            try:
+                self._service.call(self._member, self._asked, lambda: not self._stop.is_set())
+            except LocalFault as fault:
+                _LOG.error("witness %s: %s: %s", self._member, fault.code, fault.why)
+                if fault.code != _UNREACHABLE:
+                    # Its history is another one: there is nothing left to ask of it.
+                    return
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _told(questions: Questions, status: int, body: bytes) -> bytes | None:
+    """Hand over an answer; return the next question, or nothing when there is none."""
+    try:
+        return questions.send((status, body))
+    except StopIteration:
+        return None
+
+
+def _stated(member: MemberId, status: int, body: bytes, asked: tuple[int, int]) -> int:
+    """Return the size that a witness says it knows; raise and log if that cannot be."""
+    size, conflicts = asked
+    stated = body.strip()
+    known = int(stated) if stated.isdigit() and len(stated) < 19 else 0
+    if status == _CONFLICT and known <= size and conflicts <= _MAX_CONFLICTS:
+        return known
+    fault = LocalFault(
+        "RNM-LEDGER-0004",
+        what=f"witness {member} did not cosign the ledger at size {size}",
+        why=f"it answered {status} (size {known}): its history is another or a longer "
+        "one, or it does not know this log",
+        mend="stop the coordinator; compare its ledger with that member's mirror before "
+        "anything else is signed",
+    )
+    _LOG.error("%s: %s; %s", fault.code, fault.what, fault.why)
+    raise fault

@@ -1,6 +1,7 @@
 """`renmei ledger`, by an auditor against a real coordinator: what is written was verified."""
 
 import json
+import shutil
 
 import pytest
 from federation_kit import Federation
@@ -8,6 +9,7 @@ from federation_kit import Federation
 from audit import bundle, receipt
 from audit.bundle import Pinned
 from audit.note import NoteVerifier
+from audit.static_log import serve_log
 from federation.coordinator import Coordinator
 from renmei.cli import main
 
@@ -71,3 +73,17 @@ def test_an_entry_that_is_not_there_has_no_receipt(federation, capsys, tmp_path)
     assert status == 5
     assert "RNM-FORM-0002" in error
     assert not path.exists()
+
+
+def test_a_mirror_is_brought_up_to_date_from_a_static_copy(federation, capsys):
+    made, coordinator = federation
+    size = coordinator.ledger.head.size
+    public = made.consortium.party("coordinator") / "ledger/public"
+    with serve_log(public) as server:
+        auditor = made.consortium.party("meti")
+        shutil.rmtree(auditor / "mirror", ignore_errors=True)
+        words = ("ledger", "sync", "--dir", auditor, "--from", server.url)
+        status, reply, error = renmei(capsys, *words)
+    assert status == 0, error
+    assert 8 <= reply["data"]["size"] <= size
+    assert (auditor / "mirror/checkpoint").exists()

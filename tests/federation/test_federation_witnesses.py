@@ -3,14 +3,19 @@
 import queue
 import shutil
 import threading
+import time
 
 import pytest
 
+from audit.http_client import HttpWitness, Remote
 from audit.ledger import Ledger
 from audit.note import NoteSigner, NoteVerifier
-from audit.witness import Witness
+from audit.witness import Witness, request_body
+from audit.witness_site import serve_witness
+from federation import witnesses
+from federation.guard import StartGuard
 from federation.register import Register
-from federation.witnesses import WitnessService
+from federation.witnesses import Caller, WitnessService
 from fedproto.errors import LocalFault
 from fedproto.events.models import BaseModel, BaseModelApproved
 from fedproto.ids import sha256_hex
@@ -239,3 +244,85 @@ def test_an_answer_to_another_question_ends_the_stream(log):
     stream.answer(type(request)(id=request.id + 7), 200, b"")
     with pytest.raises(StopIteration):
         stream.next()
+
+
+# witnesses that are asked over HTTP
+
+
+class Door:
+    """A member's witness behind HTTP, and a thread of the coordinator that asks it."""
+
+    def __init__(self, log, name, witness=None, service=None):
+        self.server = serve_witness(witness or log.witness(name))
+        asked = HttpWitness(Remote(self.server.url))
+        self.caller = Caller(service or log.service, name, asked)
+
+    def close(self):
+        self.caller.close()
+        self.server.close()
+
+
+def until(holds, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_witnesses_that_are_asked_over_http_publish_each_checkpoint(log):
+    doors = [Door(log, name) for name in NAMES]
+    assert until(lambda: log.ledger.checkpoint(log.ledger.head.size) is not None)
+    log.grow()
+    assert until(lambda: log.ledger.checkpoint(log.ledger.head.size) is not None)
+    for door in doors:
+        door.close()
+
+
+def test_a_witness_over_http_that_was_away_is_asked_again(log, monkeypatch):
+    monkeypatch.setattr(witnesses, "_FIRST_PAUSE_S", 0.05)
+    witness = log.witness("nec")
+    server = serve_witness(witness)
+    port = server.port
+    server.close()
+    caller = Caller(log.service, "nec", HttpWitness(Remote(f"http://127.0.0.1:{port}")))
+    time.sleep(0.2)
+    server = serve_witness(witness, port=port)
+    origin = log.ledger.state.charter.origin
+    assert until(lambda: witness.latest(origin) is not None)
+    caller.close()
+    server.close()
+
+
+def test_a_restored_backup_is_refused_on_the_word_of_a_witness_over_http(log, founded, tmp_path):
+    shutil.copytree(founded, tmp_path / "older")
+    ahead = log.witness("nec")
+    door = Door(log, "nec", ahead)
+    log.grow()
+    origin, newest = log.ledger.state.charter.origin, log.ledger.head.size
+    assert until(lambda: b"\n%d\n" % newest in (ahead.latest(origin) or b""))
+    door.close()
+    older = Log(tmp_path / "older")
+    guard = StartGuard(older.register, tmp_path)
+    door = Door(older, "nec", ahead, WitnessService(older.register, guard))
+    assert until(lambda: older.ledger.held.code == "RNM-LEDGER-0009")
+    door.close()
+    older.register.close()
+    older.ledger.close()
+
+
+def test_a_witness_over_http_of_another_history_is_asked_no_more(log, founded, tmp_path, caplog):
+    """Its state is that of a log of the same name and key with another entry 1."""
+    shutil.copytree(founded, tmp_path / "other")
+    log.grow()
+    other = Log(tmp_path / "other")
+    other.grow()
+    witness = log.witness("nec")
+    status, _ = witness.add_checkpoint(request_body(0, [], other.ledger.signed_checkpoint()))
+    other.register.close()
+    other.ledger.close()
+    assert status == 200
+    door = Door(log, "nec", witness)
+    door.caller._thread.join(20)
+    assert not door.caller._thread.is_alive()
+    assert "RNM-LEDGER-0004" in caplog.text
+    door.close()

@@ -1,12 +1,10 @@
 """`renmei audit`: real processes over a real bundle, with only `cryptography` to import."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from bare_kit import audit
 
 from audit.ledger import Ledger
 from audit.note import NoteSigner, NoteVerifier
@@ -16,24 +14,6 @@ from fedproto.ids import Digest, sha256_hex
 from fedproto.party import Party, seed_file
 from fedproto.statements import Head, Trace, seal_event
 from renmei.consortium import LOG_KEY, OPERATOR, WITNESS_KEY, found, witness_name
-
-ENV = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "RENMEI_"))}
-
-# The launcher of an auditor's machine: nothing but the standard library and `cryptography`.
-BARE = """
-import sys
-allowed = {"cryptography", "cffi", "_cffi_backend", "fedproto", "audit", "renmei"}
-class Only:
-    def find_spec(self, name, path=None, target=None):
-        top = name.split(".")[0]
-        if top not in sys.stdlib_module_names and top not in allowed and top[0] != "_":
-            raise ModuleNotFoundError(f"blocked: {name}", name=name)
-sys.meta_path.insert(0, Only())
-import renmei.cli
-renmei.cli.MODULES = ("renmei.builtin", "audit.cli")
-sys.exit(renmei.cli.main(sys.argv[1:]))
-"""
-
 
 # The charter, seven seats, a base model.
 SIZE = 9
@@ -92,17 +72,6 @@ class Case:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(tmp_path_factory.mktemp("audit"))
-
-
-def audit(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", BARE, "audit", *map(str, words)],
-        env=ENV,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_a_bundle_verifies_offline_with_one_library(case: Case) -> None:
