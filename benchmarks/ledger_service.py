@@ -164,6 +164,18 @@ def verify_rate() -> int:
     return round(count / (time.perf_counter() - began))
 
 
+def measure_all(count: int, in_flight: list[int]) -> list[Rate]:
+    """Measure each number in flight with `count` acts on a consortium of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / "consortium"
+        found(root, consortium="bench", coordinator="127.0.0.1:1", gateway="127.0.0.1:2")
+        acts = sign_acts(root, count * len(in_flight))
+        return [
+            measure(root, acts[i * count : (i + 1) * count], number)
+            for i, number in enumerate(in_flight)
+        ]
+
+
 def main() -> None:
     """Print the rates as a table or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -171,14 +183,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="*", default=[1, 16, 24])
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory) / "consortium"
-        found(root, consortium="bench", coordinator="127.0.0.1:1", gateway="127.0.0.1:2")
-        acts = sign_acts(root, args.acts * len(args.in_flight))
-        rates = [
-            measure(root, acts[i * args.acts : (i + 1) * args.acts], in_flight)
-            for i, in_flight in enumerate(args.in_flight)
-        ]
+    rates = measure_all(args.acts, args.in_flight)
     verified = verify_rate()
     if args.json:
         print(json.dumps({"rates": [asdict(r) for r in rates], "verify_per_s": verified}))
