@@ -164,7 +164,7 @@ def test_what_a_member_sends_after_it_is_out_is_not_read():
     stage.send("sony", reveal=b"x")
     stage.send("sony", advertise=stage.members.advertised["sony"])
     assert "sony" not in stage.attempt.answered
-    assert "sony" not in stage.runner._server._keys
+    assert "sony" not in stage.runner._server._keying.keys
 
 
 def test_a_member_that_says_why_it_leaves_stands_in_the_record_with_that_code():

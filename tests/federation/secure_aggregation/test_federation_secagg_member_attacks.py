@@ -150,7 +150,7 @@ def bent_dealer(run, *, of_secret):
     seeds = client._keys.seeds
     lie = {of_secret: bytes(32)}
     false = RoundSeeds(**{"mask_secret": seeds.mask_secret, "self_seed": seeds.self_seed, **lie})
-    honest = client._sent
+    honest = client._seen.sent
     keys = parse(KeyList, run.key_list).keys
     points = [run.names.index(item.member) + 1 for item in keys]
     pairs = deal_pairs(false, run.params.threshold, points, client._entropy)
@@ -158,7 +158,7 @@ def bent_dealer(run, *, of_secret):
     entries = tuple(
         seal_entry(
             pairs[point],
-            Edge(ctx=client._ctx, h1=client._h1, dealer="m01", holder=item.member),
+            Edge(ctx=client._seen.ctx, h1=client._seen.h1, dealer="m01", holder=item.member),
             None if item.member == "m01" else item.channel,
             client._keys.kem.get(item.member),
             seeds.mask_secret,
@@ -168,7 +168,7 @@ def bent_dealer(run, *, of_secret):
     header = dataclasses.replace(
         honest, entry_digests=tuple(entry.digest for entry in entries)
     ).signed_by(run.keys["m01"])
-    client._sent = header
+    client._seen.sent = header
     return encode(EncryptedShares(header=header, entries=entries))
 
 
@@ -304,7 +304,7 @@ def upload_words(run, name, words):
         parse(MaskedHeader, run.uploads[name].header).header,
         root=upload_root(vector.words, digests),
     ).signed_by(run.keys[name])
-    run.clients[name]._sent = header
+    run.clients[name]._seen.sent = header
     raw = encode(MaskedHeader(header=header, words=vector.words, chunk_digests=digests))
     run.server.receive_header(name, raw)
     for index, data in enumerate(vector):

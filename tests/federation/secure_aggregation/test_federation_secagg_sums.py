@@ -67,7 +67,7 @@ def test_dropouts_in_every_phase_at_once_leave_the_sum_exact(attempt):
 def test_the_same_holds_on_the_circulant_graph_above_sixteen_members(attempt):
     run = attempt(24, d=50)
     run.advertise()
-    neighbours = run.server._neighbours(run.names[0])
+    neighbours = run.server._keying.neighbours(run.names[0])
     assert len(neighbours) < 23
     run.share(without=["m02"])
     run.mask(without=["m00", "m12", "m23"])

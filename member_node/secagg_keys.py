@@ -1,0 +1,125 @@
+"""A member's own secrets of one attempt, from its first key to its masked upload.
+
+Decides what this member deals, what it accepts of others, and which seeds mask its delta. Holds the
+mask secret z_u, the self seed b_u, both private keys and the KEM secrets of its edges; its owner drops
+it when the upload is masked. Trusts the transcript for whose keys are whose. Implements SA-1
+(Advertise, ShareKeys). Pure.
+"""
+
+from collections.abc import Callable
+
+from fedproto.ids import MemberId
+from fedproto.secagg.agreement import (
+    KemSecret,
+    KeyPair,
+    decapsulate,
+    encapsulate,
+    mask_keys,
+    pair_info,
+    pair_mask,
+    self_mask,
+)
+from fedproto.secagg.dealing import Edge, deal_pairs, open_entry, seal_entry, share_point
+from fedproto.secagg.faults import COORDINATOR, forbidden, not_genuine
+from fedproto.secagg.keying_messages import (
+    Advertise,
+    DealtShare,
+    SealedShare,
+    self_seed_commitment,
+)
+from fedproto.secagg.stages import MaskSeed, RoundSeeds, Secret, SharePair
+from member_node.secagg_transcript import Transcript
+
+
+class AttemptKeys(Secret):
+    """The secrets of one attempt."""
+
+    __slots__ = ("_entropy", "_transcript", "channel", "kem", "mask", "own_pair", "seeds")
+
+    def __init__(self, transcript: Transcript, entropy: Callable[[int], bytes]) -> None:
+        self._transcript = transcript
+        self._entropy = entropy
+        self.seeds = RoundSeeds(mask_secret=entropy(32), self_seed=entropy(32))
+        self.mask = mask_keys(self.seeds.mask_secret, transcript.ctx, transcript.member)
+        self.channel = KeyPair.from_seed(entropy(96))
+        self.own_pair: SharePair | None = None
+        self.kem: dict[MemberId, KemSecret] = {}
+
+    def advertise(self) -> Advertise:
+        """Return the public halves, unsigned."""
+        mask, channel = self.mask.public, self.channel.public
+        return Advertise(
+            ctx=self._transcript.ctx,
+            member=self._transcript.member,
+            mask_x25519=mask.x25519,
+            mask_mlkem=mask.mlkem,
+            channel_x25519=channel.x25519,
+            channel_mlkem=channel.mlkem,
+        )
+
+    def self_seed_commitment(self) -> bytes:
+        """Return the commitment that stands in the header."""
+        seen = self._transcript
+        return self_seed_commitment(seen.ctx, seen.member, self.seeds.self_seed)
+
+    def deal(self, threshold: int) -> tuple[SealedShare, ...]:
+        """Return one entry for each member of U1, in order."""
+        seen = self._transcript
+        points = {name: share_point(seen.members, name) for name in seen.listed}
+        pairs = deal_pairs(self.seeds, threshold, list(points.values()), self._entropy)
+        self.own_pair = pairs[points[seen.member]]
+        entries = []
+        for holder, keys in seen.listed.items():
+            if holder in seen.neighbours and seen.member < holder:
+                self.kem[holder] = encapsulate(keys.mask_mlkem)
+            entries.append(
+                seal_entry(
+                    pairs[points[holder]],
+                    self._edge(seen.member, holder),
+                    None if holder == seen.member else keys.channel,
+                    self.kem.get(holder),
+                    self.seeds.mask_secret,
+                )
+            )
+        return tuple(entries)
+
+    def open(self, item: DealtShare) -> SharePair:
+        """Return what a dealer of U2 dealt to this member; refuse what the dealer did not sign."""
+        seen, dealer, entry = self._transcript, item.member, item.entry
+        place = list(seen.listed).index(seen.member)
+        signed = item.header.entry_digests
+        if len(signed) != len(seen.listed) or signed[place] != entry.digest:
+            raise not_genuine(COORDINATOR, f"it altered what {dealer} dealt to this member")
+        if dealer == seen.member:
+            if self.own_pair is None:
+                raise forbidden("this member dealt nothing")
+            return self.own_pair
+        edge = dealer in seen.neighbours and dealer < seen.member
+        try:
+            if not entry.has_parts(sealed=True, edge=edge):
+                raise ValueError("its entry has not the parts of this edge")
+            if edge:
+                self.kem[dealer] = decapsulate(self.mask, entry.kem_ciphertext)
+            return open_entry(entry, self._edge(dealer, seen.member), self.channel)
+        except ValueError as error:
+            raise not_genuine(dealer, str(error)) from None
+
+    def mask_seeds(self) -> list[MaskSeed]:
+        """Return the masks of this member's upload: its own, and one for each neighbour in U2."""
+        seen = self._transcript
+        own = self_mask(self.seeds.self_seed, seen.ctx, seen.h2, seen.member, add=True)
+        return [own] + [
+            pair_mask(
+                self.mask,
+                seen.member,
+                peer,
+                seen.listed[peer].mask_x25519,
+                self.kem[peer],
+                pair_info(seen.ctx, seen.h2, seen.member, peer),
+            )
+            for peer in seen.neighbours
+            if peer in seen.dealt
+        ]
+
+    def _edge(self, dealer: MemberId, holder: MemberId) -> Edge:
+        return Edge(ctx=self._transcript.ctx, h1=self._transcript.h1, dealer=dealer, holder=holder)
