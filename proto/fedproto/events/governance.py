@@ -13,7 +13,6 @@ from fedproto.events.codes import (
     require_decision,
     require_digests,
     require_members,
-    require_sorted,
 )
 from fedproto.events.models import BaseModel, ReleaseTerms, RevocationTerms
 from fedproto.governance.charter import Action, Charter
