@@ -99,7 +99,7 @@ class Members:
             message = decode(EncryptedShares, honest(key_list), peer=name)
             header = replace(message.header, self_seed_commitment=bytes(32))
             header = header.signed_by(signing_key(name))
-            half._sent = header
+            half._seen.sent = header
             return encode(replace(message, header=header))
 
         half.share_keys = share_keys
