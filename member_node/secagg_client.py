@@ -23,7 +23,8 @@ from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
 from fedproto.secagg import ring
-from fedproto.secagg.faults import COORDINATOR, forbidden
+from fedproto.secagg.dealing import UnusableShareError
+from fedproto.secagg.faults import COORDINATOR, forbidden, not_genuine
 from fedproto.secagg.keying_messages import EncryptedShares, KeyList, ShareHeader, ShareList
 from fedproto.secagg.masking_messages import (
     Confirm,
@@ -38,6 +39,7 @@ from fedproto.secagg.messages import decode, encode
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import quantise
 from fedproto.secagg.stages import MaskedVector, SharePair, upload_root
+from member_node.secagg_disputes import Disputes
 from member_node.secagg_keys import AttemptKeys
 from member_node.secagg_transcript import Transcript
 
@@ -45,6 +47,7 @@ from member_node.secagg_transcript import Transcript
 class _Phase(Enum):
     ADVERTISE = "advertise"
     SHARE = "share keys"
+    CHECK = "check shares"
     MASK = "mask"
     CONFIRM = "confirm"
     REVEAL = "reveal"
@@ -54,7 +57,8 @@ class _Phase(Enum):
 
 _NEXT = {
     _Phase.ADVERTISE: _Phase.SHARE,
-    _Phase.SHARE: _Phase.MASK,
+    _Phase.SHARE: _Phase.CHECK,
+    _Phase.CHECK: _Phase.MASK,
     _Phase.MASK: _Phase.CONFIRM,
     _Phase.CONFIRM: _Phase.REVEAL,
     _Phase.REVEAL: _Phase.DONE,
@@ -105,6 +109,8 @@ class SecAggClient:
         # Secrets: dropped as soon as no later phase needs them.
         self._keys: AttemptKeys | None = None
         self._held: dict[MemberId, SharePair] = {}
+        self._disputes: Disputes | None = None
+        self._checked = b""
 
     def advertise(self) -> bytes:
         """Phase 0: make the attempt's keys and return their signed public halves."""
@@ -129,15 +135,55 @@ class SecAggClient:
             self._seen.sent = header
             return encode(EncryptedShares(header=header, entries=entries))
 
+    def check_shares(self, share_list: bytes) -> tuple[bytes, ...]:
+        """Phase 1: keep what U2 dealt to this member; return its complaints, nearly always none.
+
+        Needs no delta, so it is done while training goes on. Each complaint goes to the coordinator;
+        `take_opening` gets the answers, and nothing is masked before all have come.
+        """
+        with self._once(_Phase.CHECK):
+            dealt = decode(ShareList, share_list, peer=COORDINATOR).dealt
+            self._seen.take_share_headers([item.header for item in dealt])
+            self._disputes = Disputes(self._seen, self._params.tolerated, self._secrets.pairs)
+            complaints = []
+            for item in dealt:
+                try:
+                    self._held[item.member] = self._secrets.open(item)
+                except UnusableShareError as error:
+                    complaints.append(self._disputes.complain(item, error).signed_by(self._key))
+            self._checked = share_list
+            return tuple(encode(complaint) for complaint in complaints)
+
+    @property
+    def awaits_openings(self) -> tuple[MemberId, ...]:
+        """The dealers of whom this member complained and has not yet got the opened pair."""
+        return self._disputes.open if self._disputes else ()
+
+    def take_opening(self, opening: bytes) -> None:
+        """Between phases 1 and 2: take the pair that a dealer opened for this member."""
+        with self._during(_Phase.MASK) as disputes:
+            dealer, pair = disputes.take_opening(opening)
+            self._held[dealer] = pair
+
+    def open_share(self, complaint: bytes) -> bytes:
+        """Before this member's confirmation: open the one pair that a holder complained of."""
+        with self._during(_Phase.MASK, _Phase.CONFIRM) as disputes:
+            return encode(disputes.answer(complaint).signed_by(self._key))
+
     def mask(
         self, share_list: bytes, delta: FlatVector, weight: float, rounding_seed: bytes
     ) -> MaskedUpload:
-        """Phase 2: check and keep what U2 dealt to this member, then quantise and mask its delta."""
+        """Phase 2: quantise and mask a delta, with the keys of the share list that was checked."""
+        if self._phase is _Phase.CHECK:
+            self.check_shares(share_list)
         with self._once(_Phase.MASK):
+            if share_list != self._checked:
+                raise forbidden("it showed another share list than the one that was checked")
+            self._checked = b""
+            if self.awaits_openings:
+                dealer = self.awaits_openings[0]
+                raise not_genuine(dealer, "what it dealt to this member cannot be used")
             vector = quantise(delta, weight, self._params, rounding_seed)
-            dealt = decode(ShareList, share_list, peer=COORDINATOR).dealt
-            self._seen.take_share_headers([item.header for item in dealt])
-            self._held = {item.member: self._secrets.open(item) for item in dealt}
             masked = ring.mask(vector, self._secrets.mask_seeds())
             # From here on only the shares of others are needed: forget the own secrets.
             self._keys = None
@@ -158,6 +204,8 @@ class SecAggClient:
     def confirm(self, survivor_list: bytes) -> bytes:
         """Phase 3: check U3 and sign it; this member confirms no other set, ever."""
         with self._once(_Phase.CONFIRM):
+            # No pair is opened any more: what the pairs would give together is forgotten.
+            self._disputes = None
             seen = self._seen
             seen.take_survivors(decode(SurvivorList, survivor_list, peer=COORDINATOR).headers)
             message = Confirm(
@@ -198,8 +246,22 @@ class SecAggClient:
             raise
         self._phase = _NEXT[phase]
 
+    @contextmanager
+    def _during(self, *phases: _Phase) -> Iterator[Disputes]:
+        if self._phase not in phases or self._disputes is None:
+            raise forbidden(f"it spoke of a dispute where {self._phase.value} is due")
+        phase, self._phase = self._phase, _Phase.ENDED
+        try:
+            yield self._disputes
+        except BaseException:
+            self._forget()
+            raise
+        self._phase = phase
+
     def _forget(self) -> None:
         self._keys = None
+        self._disputes = None
+        self._checked = b""
         self._held = {}
 
     @property

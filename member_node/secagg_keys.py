@@ -19,8 +19,15 @@ from fedproto.secagg.agreement import (
     pair_mask,
     self_mask,
 )
-from fedproto.secagg.dealing import Edge, deal_pairs, open_entry, seal_entry, share_point
-from fedproto.secagg.faults import COORDINATOR, forbidden, not_genuine
+from fedproto.secagg.dealing import (
+    UnusableShareError,
+    deal_pairs,
+    open_entry,
+    seal_entry,
+    share_point,
+)
+from fedproto.secagg.dispute_messages import KEM
+from fedproto.secagg.faults import COORDINATOR, not_genuine
 from fedproto.secagg.keying_messages import (
     Advertise,
     DealtShare,
@@ -34,7 +41,7 @@ from member_node.secagg_transcript import Transcript
 class AttemptKeys(Secret):
     """The secrets of one attempt."""
 
-    __slots__ = ("_entropy", "_transcript", "channel", "kem", "mask", "own_pair", "seeds")
+    __slots__ = ("_entropy", "_transcript", "channel", "kem", "mask", "pairs", "seeds")
 
     def __init__(self, transcript: Transcript, entropy: Callable[[int], bytes]) -> None:
         self._transcript = transcript
@@ -42,7 +49,7 @@ class AttemptKeys(Secret):
         self.seeds = RoundSeeds(mask_secret=entropy(32), self_seed=entropy(32))
         self.mask = mask_keys(self.seeds.mask_secret, transcript.ctx, transcript.member)
         self.channel = KeyPair.from_seed(entropy(96))
-        self.own_pair: SharePair | None = None
+        self.pairs: dict[MemberId, SharePair] = {}
         self.kem: dict[MemberId, KemSecret] = {}
 
     def advertise(self) -> Advertise:
@@ -67,15 +74,15 @@ class AttemptKeys(Secret):
         seen = self._transcript
         points = {name: share_point(seen.members, name) for name in seen.listed}
         pairs = deal_pairs(self.seeds, threshold, list(points.values()), self._entropy)
-        self.own_pair = pairs[points[seen.member]]
+        self.pairs = {name: pairs[point] for name, point in points.items()}
         entries = []
         for holder, keys in seen.listed.items():
             if holder in seen.neighbours and seen.member < holder:
                 self.kem[holder] = encapsulate(keys.mask_mlkem)
             entries.append(
                 seal_entry(
-                    pairs[points[holder]],
-                    self._edge(seen.member, holder),
+                    self.pairs[holder],
+                    seen.edge(seen.member, holder),
                     None if holder == seen.member else keys.channel,
                     self.kem.get(holder),
                     self.seeds.mask_secret,
@@ -84,25 +91,29 @@ class AttemptKeys(Secret):
         return tuple(entries)
 
     def open(self, item: DealtShare) -> SharePair:
-        """Return what a dealer of U2 dealt to this member; refuse what the dealer did not sign."""
+        """Return what a dealer of U2 dealt to this member.
+
+        Raises:
+            PeerFault: the coordinator altered it, or let through what it had to refuse.
+            UnusableShareError: the dealer signed it, and it cannot be used.
+        """
         seen, dealer, entry = self._transcript, item.member, item.entry
         place = list(seen.listed).index(seen.member)
         signed = item.header.entry_digests
         if len(signed) != len(seen.listed) or signed[place] != entry.digest:
             raise not_genuine(COORDINATOR, f"it altered what {dealer} dealt to this member")
         if dealer == seen.member:
-            if self.own_pair is None:
-                raise forbidden("this member dealt nothing")
-            return self.own_pair
-        edge = dealer in seen.neighbours and dealer < seen.member
-        try:
-            if not entry.has_parts(sealed=True, edge=edge):
-                raise ValueError("its entry has not the parts of this edge")
-            if edge:
-                self.kem[dealer] = decapsulate(self.mask, entry.kem_ciphertext)
-            return open_entry(entry, self._edge(dealer, seen.member), self.channel)
-        except ValueError as error:
-            raise not_genuine(dealer, str(error)) from None
+            return self.pairs[dealer]
+        edge = seen.edge(dealer, seen.member)
+        shared = dealer in seen.neighbours and dealer < seen.member
+        if not entry.has_parts(sealed=True, edge=shared):
+            raise not_genuine(COORDINATOR, f"it relayed other parts of {dealer} than are due")
+        if shared:
+            kem = decapsulate(self.mask, entry.kem_ciphertext)
+            if edge.kem_commitment(kem.secret) != entry.kem_commitment:
+                raise UnusableShareError(KEM, "its KEM secret is not the one that it committed to")
+            self.kem[dealer] = kem
+        return open_entry(entry, edge, self.channel)
 
     def mask_seeds(self) -> list[MaskSeed]:
         """Return the masks of this member's upload: its own, and one for each neighbour in U2."""
@@ -120,6 +131,3 @@ class AttemptKeys(Secret):
             for peer in seen.neighbours
             if peer in seen.dealt
         ]
-
-    def _edge(self, dealer: MemberId, holder: MemberId) -> Edge:
-        return Edge(ctx=self._transcript.ctx, h1=self._transcript.h1, dealer=dealer, holder=holder)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fedproto.identity import VerifyKey
 from fedproto.ids import MemberId
+from fedproto.secagg.dealing import Edge
 from fedproto.secagg.faults import COORDINATOR, Equivocation, forbidden, not_genuine
 from fedproto.secagg.graph import neighbours
 from fedproto.secagg.keying_messages import (
@@ -51,7 +52,7 @@ class Transcript:
 
     def take_keys(self, keys: Sequence[Advertise]) -> None:
         """Phase 0: believe U1."""
-        self._require_signed(keys)
+        self.require_signed(keys)
         self._require_set(keys, self.members, "key list")
         _require_usable(keys)
         self.listed = {item.member: item for item in keys}
@@ -65,22 +66,26 @@ class Transcript:
 
     def take_share_headers(self, headers: Sequence[ShareHeader]) -> None:
         """Phase 1: believe U2."""
-        self._require_signed(headers, h1=self.h1)
+        self.require_signed(headers, h1=self.h1)
         self._require_set(headers, tuple(self.listed), "share list")
         self.dealt = tuple(header.member for header in headers)
         self.h2 = share_list_digest(self.ctx, self.h1, headers)
 
     def take_survivors(self, headers: Sequence[UploadHeader]) -> None:
         """Phase 3: believe U3."""
-        self._require_signed(headers, h1=self.h1, h2=self.h2)
+        self.require_signed(headers, h1=self.h1, h2=self.h2)
         self._require_set(headers, self.dealt, "survivor list")
         self.survivors = tuple(header.member for header in headers)
         self.h3 = survivor_list_digest(self.ctx, self.h2, headers)
 
     def take_confirms(self, confirms: Sequence[Confirm]) -> None:
         """Phase 4: believe that enough members confirmed the same U3."""
-        self._require_signed(confirms, h1=self.h1, h2=self.h2, h3=self.h3)
+        self.require_signed(confirms, h1=self.h1, h2=self.h2, h3=self.h3)
         self._require_members(confirms, self.survivors, "list of confirmations")
+
+    def edge(self, dealer: MemberId, holder: MemberId) -> Edge:
+        """Return the place of a dealt pair."""
+        return Edge(ctx=self.ctx, h1=self.h1, dealer=dealer, holder=holder)
 
     def _require_members(
         self, items: Sequence[Signed], within: Sequence[MemberId], name: str
@@ -99,7 +104,8 @@ class Transcript:
         if self.sent not in items:
             raise not_genuine(COORDINATOR, f"its {name} does not hold this member's own message")
 
-    def _require_signed(self, items: Sequence[Signed], **expected: bytes) -> None:
+    def require_signed(self, items: Sequence[Signed], **expected: bytes) -> None:
+        """Refuse, as the coordinator's fault, what is not signed over this attempt and `expected`."""
         for item in items:
             if item == self.sent:
                 continue

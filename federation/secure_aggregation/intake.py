@@ -90,13 +90,18 @@ class Intake:
             raise out_of_turn(f"the {name} phase was closed out of turn")
         if len(present) < self._threshold:
             self.phase = Phase.OVER
-            raise too_few(len(present), self._threshold, name)
+            silent = [member for member in self._open_to if member not in present]
+            raise too_few(len(present), self._threshold, name, silent)
         self.phase = Phase(phase + 1)
         ordered = {member: present[member] for member in sorted(present)}
         # Who did not confirm may still be asked to reveal: it is in U3.
         if phase is not Phase.CONFIRM:
             self._open_to = tuple(ordered)
         return ordered
+
+    def end(self) -> None:
+        """Take nothing more: the attempt is over."""
+        self.phase = Phase.OVER
 
 
 def out_of_turn(why: str) -> LocalFault:

@@ -22,9 +22,10 @@ from fedproto.secagg.agreement import (
     unwrap,
 )
 from fedproto.secagg.dealing import share_point
-from fedproto.secagg.faults import not_genuine
+from fedproto.secagg.faults import IdentifiableAbort, not_genuine
 from fedproto.secagg.keying_messages import self_seed_commitment
 from fedproto.secagg.masking_messages import Reveal, RevealedShare
+from fedproto.secagg.messages import encode
 from fedproto.secagg.shamir import lagrange, recover
 from fedproto.secagg.stages import MaskSeed
 
@@ -38,6 +39,7 @@ class Recovery:
         self._keying = keying
         self._survivors = survivors
         self._dropped = dropped
+        self._chosen: tuple[Reveal, ...] = ()
 
     def require_shares(self, holder: MemberId, message: Reveal) -> None:
         """Refuse, naming the holder, shares that are not due or not those that it was dealt."""
@@ -49,6 +51,7 @@ class Recovery:
     ) -> list[MaskSeed]:
         """Return the masks that are left in the sum: of survivors their own, of dropouts the pairs."""
         chosen = tuple(reveals)[:threshold]
+        self._chosen = tuple(reveals[name] for name in chosen)
         by_point = {share_point(members, name): reveals[name] for name in chosen}
         coefficients = lagrange(tuple(by_point))
         seeds = []
@@ -78,21 +81,21 @@ class Recovery:
         self, dealer: MemberId, shares: Mapping[int, bytes], coefficients: Mapping[int, int]
     ) -> MaskSeed:
         keying = self._keying
-        secret = _recovered(dealer, shares, coefficients)
+        secret = self._recovered(dealer, shares, coefficients)
         committed = keying.shares[dealer].header.self_seed_commitment
         # Every share is the one that its dealer committed to, so only the dealer can be wrong here.
         if self_seed_commitment(keying.ctx, dealer, secret) != committed:
-            raise not_genuine(dealer, "it dealt shares of another self seed than it committed to")
+            raise self._convicted(dealer, "dealt shares of another self seed than it committed to")
         return self_mask(secret, keying.ctx, keying.h2, dealer, add=False)
 
     def _dropout_masks(
         self, dealer: MemberId, shares: Mapping[int, bytes], coefficients: Mapping[int, int]
     ) -> Iterable[MaskSeed]:
         keying = self._keying
-        secret = _recovered(dealer, shares, coefficients)
+        secret = self._recovered(dealer, shares, coefficients)
         keys = mask_keys(secret, keying.ctx, dealer)
         if keys.public != keying.keys[dealer].mask:
-            raise not_genuine(dealer, "it dealt shares of another mask secret than its keys show")
+            raise self._convicted(dealer, "dealt shares of another mask secret than its keys show")
         # Adding the dropout's own half of each pair cancels the half that a survivor added.
         return [
             pair_mask(
@@ -111,20 +114,30 @@ class Recovery:
         self, dropout: MemberId, peer: MemberId, mask_secret: bytes, keys: KeyPair
     ) -> KemSecret:
         keying = self._keying
-        if peer < dropout:
-            return decapsulate(keys, keying.entry(peer, dropout).kem_ciphertext)
-        entry = keying.entry(dropout, peer)
+        low, high = sorted((dropout, peer))
+        entry, edge = keying.entry(low, high), keying.edge(low, high)
+        if low == peer:
+            kem = decapsulate(keys, entry.kem_ciphertext)
+        else:
+            try:
+                secret = unwrap(entry.kem_wrapped, mask_secret, edge.wrap_info)
+            except ValueError as error:
+                raise self._convicted(dropout, f"dealt in vain: {error}") from None
+            kem = KemSecret(secret=secret, ciphertext=entry.kem_ciphertext)
+        # The keys are shown to be the advertised ones: only who dealt on this edge can be wrong.
+        if edge.kem_commitment(kem.secret) != entry.kem_commitment:
+            raise self._convicted(low, f"sent {high} another KEM secret than it committed to")
+        return kem
+
+    def _recovered(
+        self, dealer: MemberId, shares: Mapping[int, bytes], coefficients: Mapping[int, int]
+    ) -> bytes:
         try:
-            secret = unwrap(entry.kem_wrapped, mask_secret, keying.edge(dropout, peer).wrap_info)
+            return recover(shares, coefficients)
         except ValueError as error:
-            raise not_genuine(dropout, str(error)) from None
-        return KemSecret(secret=secret, ciphertext=entry.kem_ciphertext)
+            raise self._convicted(dealer, f"dealt in vain: {error}") from None
 
-
-def _recovered(
-    dealer: MemberId, shares: Mapping[int, bytes], coefficients: Mapping[int, int]
-) -> bytes:
-    try:
-        return recover(shares, coefficients)
-    except ValueError as error:
-        raise not_genuine(dealer, str(error)) from None
+    def _convicted(self, dealer: MemberId, why: str) -> IdentifiableAbort:
+        # Each share was checked against the dealer's commitment: together they convict the dealer.
+        evidence = (self._keying.shares[dealer], *self._chosen)
+        return IdentifiableAbort((dealer,), f"{dealer} {why}", [encode(item) for item in evidence])

@@ -4,11 +4,13 @@ Decides who is in each phase, and checks all that it relays, so that members may
 they find wrong. A member's bad message is refused and named, and leaves the attempt as it was; a
 member that stays silent is a dropout. It learns the sets U1, U2, U3, the sum and nothing else. A
 message that arrives after its phase was closed is refused and not kept: its sender's self seed is
-then never recovered. Whoever calls it closes the phases, and serialises calls: it is not thread-safe.
+then never recovered. What a member dealt and cannot be used ends the attempt and names it. Whoever calls it closes the phases, and serialises calls: it is not thread-safe.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from federation.secure_aggregation.disputes import Disputes
 from federation.secure_aggregation.intake import Intake, Phase, out_of_turn
 from federation.secure_aggregation.keying import Keying
 from federation.secure_aggregation.recovery import Recovery
@@ -17,6 +19,9 @@ from fedproto.authorisation import SignedAuthorisation
 from fedproto.identity import VerifyKey
 from fedproto.ids import Digest, MemberId
 from fedproto.secagg import ring
+from fedproto.secagg.dispute_messages import Complaint, Opening
+from fedproto.secagg.faults import IdentifiableAbort, not_genuine
+from fedproto.secagg.faults import barred as barred_from
 from fedproto.secagg.keying_messages import Advertise, EncryptedShares
 from fedproto.secagg.masking_messages import (
     Confirm,
@@ -37,8 +42,13 @@ class SecAggServer:
     """The coordinator in one attempt."""
 
     def __init__(
-        self, *, authorisation: SignedAuthorisation, roster: Mapping[MemberId, VerifyKey]
+        self,
+        *,
+        authorisation: SignedAuthorisation,
+        roster: Mapping[MemberId, VerifyKey],
+        barred: frozenset[MemberId] = frozenset(),
     ) -> None:
+        """Begin; `barred` were named in an earlier attempt at the round and are not let in."""
         content = authorisation.content
         self._params = Params.of(content)
         self._ctx = authorisation.ctx
@@ -46,6 +56,8 @@ class SecAggServer:
         keys = {member: roster[member] for member in content.members}
         self._intake = Intake(self._ctx, keys, self._params.threshold)
         self._keying = Keying(self._ctx, self._params)
+        self._disputes = Disputes(self._keying, self._params.tolerated)
+        self._barred = barred
         self._uploads = Uploads(self._params)
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
@@ -53,6 +65,8 @@ class SecAggServer:
 
     def receive_advertise(self, member: MemberId, raw: bytes) -> None:
         """Phase 0: take a member's keys."""
+        if member in self._barred:
+            raise barred_from(member)
         if self._intake.is_repeated(Phase.ADVERTISE, member, raw):
             return
         message = decode(Advertise, raw, peer=member)
@@ -86,6 +100,8 @@ class SecAggServer:
         if self._intake.is_repeated(Phase.UPLOADS, member, raw):
             return
         message = decode(MaskedHeader, raw, peer=member)
+        if self._disputes.is_disputing(member):
+            raise not_genuine(member, "it masked without the share that it complained of")
         keying = self._keying
         self._intake.require_signed(member, message.header, h1=keying.h1, h2=keying.h2)
         self._uploads.open(member, message)
@@ -96,8 +112,40 @@ class SecAggServer:
         self._intake.require_open(Phase.UPLOADS, member)
         return self._uploads.add(member, index, data)
 
+    def receive_complaint(self, member: MemberId, raw: bytes) -> tuple[MemberId, bytes] | None:
+        """Phase 2: take a holder's complaint; return to which dealer it has to go, if it is new.
+
+        Raises:
+            IdentifiableAbort: it ends the attempt; the culprits are left out of the next one.
+        """
+        self._intake.require_open(Phase.UPLOADS, member)
+        message = decode(Complaint, raw, peer=member)
+        self._require_signed_shares(member, message)
+        if self._uploads.is_known(member):
+            raise not_genuine(member, "it complains of a share that it masked with")
+        with self._fatal():
+            return (message.dealer, raw) if self._disputes.complain(message) else None
+
+    def receive_opening(self, member: MemberId, raw: bytes) -> tuple[MemberId, bytes] | None:
+        """Phase 2: take a dealer's opening; return to which holder it has to go, if it is new.
+
+        Raises:
+            IdentifiableAbort: it does not fit; the dealer is left out of the next attempt.
+        """
+        self._intake.require_open(Phase.UPLOADS, member)
+        message = decode(Opening, raw, peer=member)
+        self._require_signed_shares(member, message)
+        with self._fatal():
+            return (message.holder, raw) if self._disputes.settle(message) else None
+
     def close_uploads(self) -> bytes:
-        """Fix U3, the members whose uploads are complete, and return the survivor list."""
+        """Fix U3, the members whose uploads are complete, and return the survivor list.
+
+        Raises:
+            IdentifiableAbort: a dealer was asked to open a share and did not.
+        """
+        with self._fatal():
+            self._disputes.require_settled()
         complete = self._intake.close(Phase.UPLOADS, self._uploads.complete, "masking")
         self._uploads.drop_incomplete()
         headers = tuple(complete[member].header for member in complete)
@@ -149,6 +197,17 @@ class SecAggServer:
             included=survivors,
             transcript_sha256=Digest(self._transcript().hex()),
         )
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        try:
+            yield
+        except IdentifiableAbort:
+            self._intake.end()
+            raise
+
+    def _require_signed_shares(self, member: MemberId, message: Complaint | Opening) -> None:
+        self._intake.require_signed(member, message, h1=self._keying.h1, h2=self._keying.h2)
 
     @property
     def _digests(self) -> dict[str, bytes]:

@@ -41,6 +41,10 @@ class Uploads:
             raise not_genuine(member, "its header names another number of chunks")
         self._under_way[member] = _Upload(header=header)
 
+    def is_known(self, member: MemberId) -> bool:
+        """Say whether a member's upload is under way or complete."""
+        return member in self._under_way or member in self.complete
+
     def add(self, member: MemberId, index: int, data: bytes) -> bool:
         """Take one chunk, in any order; return whether the upload is complete now."""
         header = self.complete.get(member)

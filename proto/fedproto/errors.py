@@ -128,6 +128,11 @@ CODES: dict[str, Code] = {
     ),
     "RNM-SECAGG-0004": Code(Exit.VERIFY, "a value is out of range", "値が範囲外です"),
     "RNM-SECAGG-0005": Code(Exit.TIMEOUT, "the phase is closed", "この段階は終了しています"),
+    "RNM-SECAGG-0006": Code(
+        Exit.VERIFY,
+        "what a member dealt cannot be used",
+        "メンバーが配布したシェアは使用できません",
+    ),
     # what leaves a silo, and what a node remembers
     "RNM-EGRESS-0001": Code(
         Exit.POLICY, "this must not leave the premises", "この電文は拠点外に送信できません"

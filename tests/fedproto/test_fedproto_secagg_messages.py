@@ -46,6 +46,7 @@ sealed = st.builds(
     ciphertext=st.sampled_from([0, SEALED_BYTES]).flatmap(sized),
     kem_ciphertext=st.sampled_from([0, 1088]).flatmap(sized),
     kem_wrapped=st.sampled_from([0, WRAPPED_BYTES]).flatmap(sized),
+    kem_commitment=st.sampled_from([0, 32]).flatmap(sized),
     mask_commitment=digests,
     self_commitment=digests,
 )

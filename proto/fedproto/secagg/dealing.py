@@ -30,11 +30,20 @@ from fedproto.secagg.agreement import (
     PublicKeys,
     wrap,
 )
-from fedproto.secagg.keying_messages import SealedShare, share_commitment
+from fedproto.secagg.dispute_messages import UNFIT, UNOPENED
+from fedproto.secagg.keying_messages import SealedShare, kem_commitment, share_commitment
 from fedproto.secagg.shamir import SHARE_BYTES, deal, share_value
 from fedproto.secagg.stages import RoundSeeds, SharePair
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+class UnusableShareError(ValueError):
+    """What a dealer signed for a holder cannot be used; `reason` is that of a complaint."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
 
 
 def share_point(members: Sequence[MemberId], member: MemberId) -> int:
@@ -72,6 +81,10 @@ class Edge:
         """Return the commitment of one share."""
         return share_commitment(kind, self.h1, self.dealer, self.holder, share, salt)
 
+    def kem_commitment(self, secret: bytes) -> bytes:
+        """Return the commitment of this edge's KEM secret."""
+        return kem_commitment(self.ctx, self.h1, self.dealer, self.holder, secret)
+
     def _info(self, tag: str) -> bytes:
         return tagged_hash(tag, self.ctx, self.h1, self.dealer.encode(), self.holder.encode())
 
@@ -106,20 +119,22 @@ def seal_entry(
         ciphertext=b"" if channel is None else _seal(pair, channel, edge.channel_info),
         kem_ciphertext=b"" if kem is None else kem.ciphertext,
         kem_wrapped=b"" if kem is None else wrap(kem.secret, mask_secret, edge.wrap_info),
+        kem_commitment=b"" if kem is None else edge.kem_commitment(kem.secret),
         mask_commitment=mask_commitment,
         self_commitment=self_commitment,
     )
 
 
 def open_entry(entry: SealedShare, edge: Edge, channel: KeyPair) -> SharePair:
-    """Open what a dealer sealed; raise ValueError if it does not open or fit its commitments."""
+    """Open what a dealer sealed; raise UnusableShareError if it does not open or fit."""
     key = MLKEM768X25519PrivateKey(channel.mlkem, channel.x25519)
     try:
         plain = _SUITE.decrypt(entry.ciphertext, key, info=edge.channel_info)
     except InvalidTag:
-        raise ValueError("its share does not open with the holder's channel key") from None
+        why = "its share does not open with the holder's channel key"
+        raise UnusableShareError(UNOPENED, why) from None
     if len(plain) != PAIR_BYTES:
-        raise ValueError(f"its sealed pair has not {PAIR_BYTES} bytes")
+        raise UnusableShareError(UNOPENED, f"its sealed pair has not {PAIR_BYTES} bytes")
     salts = 2 * SHARE_BYTES
     pair = SharePair(
         mask_share=plain[:SHARE_BYTES],
@@ -127,10 +142,13 @@ def open_entry(entry: SealedShare, edge: Edge, channel: KeyPair) -> SharePair:
         mask_salt=plain[salts : salts + SALT_BYTES],
         self_salt=plain[salts + SALT_BYTES :],
     )
-    share_value(pair.mask_share)
-    share_value(pair.self_share)
+    try:
+        share_value(pair.mask_share)
+        share_value(pair.self_share)
+    except ValueError as error:
+        raise UnusableShareError(UNFIT, str(error)) from None
     if edge.commitments(pair) != (entry.mask_commitment, entry.self_commitment):
-        raise ValueError("its share is not the one that it committed to")
+        raise UnusableShareError(UNFIT, "its share is not the one that it committed to")
     return pair
 
 

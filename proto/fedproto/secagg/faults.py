@@ -2,10 +2,14 @@
 
 Decides the error a broken rule becomes and who is named. A message that the coordinator relayed is
 its own fault where it had to check it first; a valid signature over other transcript digests is
-evidence against the coordinator, never against the member that signed. Holds no secret. Pure.
+evidence against the coordinator, never against the member that signed. What a member dealt and cannot
+be used ends the attempt, names it, and brings the signed messages that show it. Holds no secret. Pure.
 """
 
+from collections.abc import Sequence
+
 from fedproto.errors import LocalFault, PeerFault
+from fedproto.ids import MemberId
 
 COORDINATOR = "coordinator"
 
@@ -24,6 +28,39 @@ class Equivocation(PeerFault):
             mend="keep the evidence and put it before the consortium; do not join another attempt",
         )
         self.evidence = evidence
+
+
+class IdentifiableAbort(PeerFault):
+    """The attempt ends and `culprits` are left out of the next one at the same round.
+
+    Each of them is at fault, or, where messages cannot tell two members apart, one of them is.
+    `evidence` holds the signed messages, as they were encoded.
+    """
+
+    def __init__(
+        self, culprits: Sequence[MemberId], why: str, evidence: Sequence[bytes] = ()
+    ) -> None:
+        names = " and ".join(culprits)
+        super().__init__(
+            "RNM-SECAGG-0006",
+            peer=culprits[0],
+            what=f"the attempt was ended because of {names}",
+            why=why,
+            mend=f"nothing was unmasked; the next attempt at the round runs without {names}",
+        )
+        self.culprits = tuple(culprits)
+        self.evidence = tuple(evidence)
+
+
+def barred(member: MemberId) -> PeerFault:
+    """Return the refusal of a member that was named in an earlier attempt at the same round."""
+    return PeerFault(
+        "RNM-SECAGG-0006",
+        peer=member,
+        what=f"{member} was not let into the attempt",
+        why="what it dealt in an earlier attempt at this round could not be used",
+        mend="look at the evidence of that attempt; the member may join the next round",
+    )
 
 
 def not_genuine(peer: str, why: str) -> PeerFault:
@@ -59,12 +96,16 @@ def too_late(peer: str, why: str) -> PeerFault:
     )
 
 
-def too_few(count: int, threshold: int, phase: str) -> LocalFault:
-    """Return the abort of a phase that fewer members finished than can recover a dropout."""
+def too_few(count: int, threshold: int, phase: str, silent: Sequence[MemberId]) -> LocalFault:
+    """Return the abort of a phase that fewer members finished than can recover a dropout.
+
+    `silent` are those that were asked: a withheld answer is named by its absence.
+    """
     return LocalFault(
         "RNM-SECAGG-0002",
         what=f"the {phase} phase was aborted",
-        why=f"{count} members are left of at least {threshold}",
+        why=f"{count} members are left of at least {threshold}; without a valid answer: "
+        f"{', '.join(silent) or 'nobody who was asked'}",
         mend="start another attempt when more members can be reached; nothing was learned",
     )
 

@@ -66,6 +66,7 @@ class SealedShare:
     ciphertext: bytes
     kem_ciphertext: bytes
     kem_wrapped: bytes
+    kem_commitment: bytes
     mask_commitment: bytes
     self_commitment: bytes
 
@@ -73,6 +74,7 @@ class SealedShare:
         require_length("ciphertext", self.ciphertext, 0, agreement.SEALED_BYTES)
         require_length("kem_ciphertext", self.kem_ciphertext, 0, agreement.KEM_CIPHERTEXT_BYTES)
         require_length("kem_wrapped", self.kem_wrapped, 0, agreement.WRAPPED_BYTES)
+        require_length("kem_commitment", self.kem_commitment, 0, DIGEST_BYTES)
         require_length("mask_commitment", self.mask_commitment, DIGEST_BYTES)
         require_length("self_commitment", self.self_commitment, DIGEST_BYTES)
 
@@ -84,17 +86,15 @@ class SealedShare:
             self.ciphertext,
             self.kem_ciphertext,
             self.kem_wrapped,
+            self.kem_commitment,
             self.mask_commitment,
             self.self_commitment,
         )
 
     def has_parts(self, *, sealed: bool, edge: bool) -> bool:
         """Say whether exactly the parts are there that this place in the graph calls for."""
-        return (bool(self.ciphertext), bool(self.kem_ciphertext), bool(self.kem_wrapped)) == (
-            sealed,
-            edge,
-            edge,
-        )
+        of_edge = (self.kem_ciphertext, self.kem_wrapped, self.kem_commitment)
+        return bool(self.ciphertext) == sealed and all(bool(part) == edge for part in of_edge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +170,17 @@ def share_list_digest(ctx: bytes, h1: bytes, headers: Sequence[ShareHeader]) -> 
 def self_seed_commitment(ctx: bytes, member: MemberId, self_secret: bytes) -> bytes:
     """Return H(b_u), against which a recovered self seed is checked."""
     return tagged_hash("renmei/v1/sa/self-commitment", ctx, member.encode(), self_secret)
+
+
+def kem_commitment(
+    ctx: bytes, h1: bytes, dealer: MemberId, holder: MemberId, secret: bytes
+) -> bytes:
+    """Return the commitment of an edge's KEM secret, which has 256 bits and needs no salt.
+
+    The holder checks it against what it decapsulates, the coordinator against what it unwraps when
+    the dealer has dropped out: a dealer cannot give one secret to its neighbour and leave another.
+    """
+    return tagged_hash("renmei/v1/sa/kem-secret", ctx, h1, dealer.encode(), holder.encode(), secret)
 
 
 def share_commitment(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65\x64proto/v1/secagg.proto\x12\x0b\x66\x65\x64proto.v1\"\x93\x01\n\tAdvertise\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x13\n\x0bmask_x25519\x18\x03 \x01(\x0c\x12\x12\n\nmask_mlkem\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63hannel_x25519\x18\x05 \x01(\x0c\x12\x15\n\rchannel_mlkem\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"/\n\x07KeyList\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.fedproto.v1.Advertise\"\x80\x01\n\x0bSealedShare\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x16\n\x0ekem_ciphertext\x18\x02 \x01(\x0c\x12\x13\n\x0bkem_wrapped\x18\x03 \x01(\x0c\x12\x17\n\x0fmask_commitment\x18\x04 \x01(\x0c\x12\x17\n\x0fself_commitment\x18\x05 \x01(\x0c\"~\n\x0bShareHeader\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x1c\n\x14self_seed_commitment\x18\x04 \x01(\x0c\x12\x15\n\rentry_digests\x18\x05 \x03(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"f\n\x0f\x45ncryptedShares\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedproto.v1.ShareHeader\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.fedproto.v1.SealedShare\"_\n\nDealtShare\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedproto.v1.ShareHeader\x12\'\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x18.fedproto.v1.SealedShare\"3\n\tShareList\x12&\n\x05\x64\x65\x61lt\x18\x01 \x03(\x0b\x32\x17.fedproto.v1.DealtShare\"d\n\x0cUploadHeader\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\x0e\n\x06member\x18\x04 \x01(\t\x12\x0c\n\x04root\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"_\n\x0cMaskedHeader\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedproto.v1.UploadHeader\x12\r\n\x05words\x18\x02 \x01(\x04\x12\x15\n\rchunk_digests\x18\x03 \x03(\x0c\":\n\x0cSurvivorList\x12*\n\x07headers\x18\x01 \x03(\x0b\x32\x19.fedproto.v1.UploadHeader\"]\n\x07\x43onfirm\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\n\n\x02h3\x18\x04 \x01(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"7\n\rConfirmations\x12&\n\x08\x63onfirms\x18\x01 \x03(\x0b\x32\x14.fedproto.v1.Confirm\"<\n\rRevealedShare\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\"\xbe\x01\n\x06Reveal\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\n\n\x02h3\x18\x04 \x01(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\t\x12/\n\x0bself_shares\x18\x06 \x03(\x0b\x32\x1a.fedproto.v1.RevealedShare\x12/\n\x0bmask_shares\x18\x07 \x03(\x0b\x32\x1a.fedproto.v1.RevealedShare\x12\x11\n\tsignature\x18\x08 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66\x65\x64proto/v1/secagg.proto\x12\x0b\x66\x65\x64proto.v1\"\x93\x01\n\tAdvertise\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x13\n\x0bmask_x25519\x18\x03 \x01(\x0c\x12\x12\n\nmask_mlkem\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63hannel_x25519\x18\x05 \x01(\x0c\x12\x15\n\rchannel_mlkem\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"/\n\x07KeyList\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.fedproto.v1.Advertise\"\x98\x01\n\x0bSealedShare\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x16\n\x0ekem_ciphertext\x18\x02 \x01(\x0c\x12\x13\n\x0bkem_wrapped\x18\x03 \x01(\x0c\x12\x17\n\x0fmask_commitment\x18\x04 \x01(\x0c\x12\x17\n\x0fself_commitment\x18\x05 \x01(\x0c\x12\x16\n\x0ekem_commitment\x18\x06 \x01(\x0c\"~\n\x0bShareHeader\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x1c\n\x14self_seed_commitment\x18\x04 \x01(\x0c\x12\x15\n\rentry_digests\x18\x05 \x03(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"f\n\x0f\x45ncryptedShares\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedproto.v1.ShareHeader\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.fedproto.v1.SealedShare\"_\n\nDealtShare\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedproto.v1.ShareHeader\x12\'\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x18.fedproto.v1.SealedShare\"3\n\tShareList\x12&\n\x05\x64\x65\x61lt\x18\x01 \x03(\x0b\x32\x17.fedproto.v1.DealtShare\"d\n\x0cUploadHeader\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\x0e\n\x06member\x18\x04 \x01(\t\x12\x0c\n\x04root\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"_\n\x0cMaskedHeader\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x19.fedproto.v1.UploadHeader\x12\r\n\x05words\x18\x02 \x01(\x04\x12\x15\n\rchunk_digests\x18\x03 \x03(\x0c\":\n\x0cSurvivorList\x12*\n\x07headers\x18\x01 \x03(\x0b\x32\x19.fedproto.v1.UploadHeader\"]\n\x07\x43onfirm\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\n\n\x02h3\x18\x04 \x01(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\t\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"7\n\rConfirmations\x12&\n\x08\x63onfirms\x18\x01 \x03(\x0b\x32\x14.fedproto.v1.Confirm\"<\n\rRevealedShare\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\"\xbe\x01\n\x06Reveal\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\n\n\x02h3\x18\x04 \x01(\x0c\x12\x0e\n\x06member\x18\x05 \x01(\t\x12/\n\x0bself_shares\x18\x06 \x03(\x0b\x32\x1a.fedproto.v1.RevealedShare\x12/\n\x0bmask_shares\x18\x07 \x03(\x0b\x32\x1a.fedproto.v1.RevealedShare\x12\x11\n\tsignature\x18\x08 \x01(\x0c\"s\n\tComplaint\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\x0e\n\x06member\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65\x61ler\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"\xaf\x01\n\x07Opening\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\n\n\x02h1\x18\x02 \x01(\x0c\x12\n\n\x02h2\x18\x03 \x01(\x0c\x12\x0e\n\x06member\x18\x04 \x01(\t\x12\x0e\n\x06holder\x18\x05 \x01(\t\x12\x12\n\nmask_share\x18\x06 \x01(\x0c\x12\x12\n\nself_share\x18\x07 \x01(\x0c\x12\x11\n\tmask_salt\x18\x08 \x01(\x0c\x12\x11\n\tself_salt\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYLIST']._serialized_start=191
   _globals['_KEYLIST']._serialized_end=238
   _globals['_SEALEDSHARE']._serialized_start=241
-  _globals['_SEALEDSHARE']._serialized_end=369
-  _globals['_SHAREHEADER']._serialized_start=371
-  _globals['_SHAREHEADER']._serialized_end=497
-  _globals['_ENCRYPTEDSHARES']._serialized_start=499
-  _globals['_ENCRYPTEDSHARES']._serialized_end=601
-  _globals['_DEALTSHARE']._serialized_start=603
-  _globals['_DEALTSHARE']._serialized_end=698
-  _globals['_SHARELIST']._serialized_start=700
-  _globals['_SHARELIST']._serialized_end=751
-  _globals['_UPLOADHEADER']._serialized_start=753
-  _globals['_UPLOADHEADER']._serialized_end=853
-  _globals['_MASKEDHEADER']._serialized_start=855
-  _globals['_MASKEDHEADER']._serialized_end=950
-  _globals['_SURVIVORLIST']._serialized_start=952
-  _globals['_SURVIVORLIST']._serialized_end=1010
-  _globals['_CONFIRM']._serialized_start=1012
-  _globals['_CONFIRM']._serialized_end=1105
-  _globals['_CONFIRMATIONS']._serialized_start=1107
-  _globals['_CONFIRMATIONS']._serialized_end=1162
-  _globals['_REVEALEDSHARE']._serialized_start=1164
-  _globals['_REVEALEDSHARE']._serialized_end=1224
-  _globals['_REVEAL']._serialized_start=1227
-  _globals['_REVEAL']._serialized_end=1417
+  _globals['_SEALEDSHARE']._serialized_end=393
+  _globals['_SHAREHEADER']._serialized_start=395
+  _globals['_SHAREHEADER']._serialized_end=521
+  _globals['_ENCRYPTEDSHARES']._serialized_start=523
+  _globals['_ENCRYPTEDSHARES']._serialized_end=625
+  _globals['_DEALTSHARE']._serialized_start=627
+  _globals['_DEALTSHARE']._serialized_end=722
+  _globals['_SHARELIST']._serialized_start=724
+  _globals['_SHARELIST']._serialized_end=775
+  _globals['_UPLOADHEADER']._serialized_start=777
+  _globals['_UPLOADHEADER']._serialized_end=877
+  _globals['_MASKEDHEADER']._serialized_start=879
+  _globals['_MASKEDHEADER']._serialized_end=974
+  _globals['_SURVIVORLIST']._serialized_start=976
+  _globals['_SURVIVORLIST']._serialized_end=1034
+  _globals['_CONFIRM']._serialized_start=1036
+  _globals['_CONFIRM']._serialized_end=1129
+  _globals['_CONFIRMATIONS']._serialized_start=1131
+  _globals['_CONFIRMATIONS']._serialized_end=1186
+  _globals['_REVEALEDSHARE']._serialized_start=1188
+  _globals['_REVEALEDSHARE']._serialized_end=1248
+  _globals['_REVEAL']._serialized_start=1251
+  _globals['_REVEAL']._serialized_end=1441
+  _globals['_COMPLAINT']._serialized_start=1443
+  _globals['_COMPLAINT']._serialized_end=1558
+  _globals['_OPENING']._serialized_start=1561
+  _globals['_OPENING']._serialized_end=1736
 # @@protoc_insertion_point(module_scope)

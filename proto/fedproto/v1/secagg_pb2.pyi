@@ -31,18 +31,20 @@ class KeyList(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[Advertise, _Mapping]]] = ...) -> None: ...
 
 class SealedShare(_message.Message):
-    __slots__ = ("ciphertext", "kem_ciphertext", "kem_wrapped", "mask_commitment", "self_commitment")
+    __slots__ = ("ciphertext", "kem_ciphertext", "kem_wrapped", "mask_commitment", "self_commitment", "kem_commitment")
     CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
     KEM_CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
     KEM_WRAPPED_FIELD_NUMBER: _ClassVar[int]
     MASK_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     SELF_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    KEM_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     ciphertext: bytes
     kem_ciphertext: bytes
     kem_wrapped: bytes
     mask_commitment: bytes
     self_commitment: bytes
-    def __init__(self, ciphertext: _Optional[bytes] = ..., kem_ciphertext: _Optional[bytes] = ..., kem_wrapped: _Optional[bytes] = ..., mask_commitment: _Optional[bytes] = ..., self_commitment: _Optional[bytes] = ...) -> None: ...
+    kem_commitment: bytes
+    def __init__(self, ciphertext: _Optional[bytes] = ..., kem_ciphertext: _Optional[bytes] = ..., kem_wrapped: _Optional[bytes] = ..., mask_commitment: _Optional[bytes] = ..., self_commitment: _Optional[bytes] = ..., kem_commitment: _Optional[bytes] = ...) -> None: ...
 
 class ShareHeader(_message.Message):
     __slots__ = ("ctx", "h1", "member", "self_seed_commitment", "entry_digests", "signature")
@@ -165,3 +167,45 @@ class Reveal(_message.Message):
     mask_shares: _containers.RepeatedCompositeFieldContainer[RevealedShare]
     signature: bytes
     def __init__(self, ctx: _Optional[bytes] = ..., h1: _Optional[bytes] = ..., h2: _Optional[bytes] = ..., h3: _Optional[bytes] = ..., member: _Optional[str] = ..., self_shares: _Optional[_Iterable[_Union[RevealedShare, _Mapping]]] = ..., mask_shares: _Optional[_Iterable[_Union[RevealedShare, _Mapping]]] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Complaint(_message.Message):
+    __slots__ = ("ctx", "h1", "h2", "member", "dealer", "reason", "signature")
+    CTX_FIELD_NUMBER: _ClassVar[int]
+    H1_FIELD_NUMBER: _ClassVar[int]
+    H2_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    DEALER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ctx: bytes
+    h1: bytes
+    h2: bytes
+    member: str
+    dealer: str
+    reason: str
+    signature: bytes
+    def __init__(self, ctx: _Optional[bytes] = ..., h1: _Optional[bytes] = ..., h2: _Optional[bytes] = ..., member: _Optional[str] = ..., dealer: _Optional[str] = ..., reason: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Opening(_message.Message):
+    __slots__ = ("ctx", "h1", "h2", "member", "holder", "mask_share", "self_share", "mask_salt", "self_salt", "signature")
+    CTX_FIELD_NUMBER: _ClassVar[int]
+    H1_FIELD_NUMBER: _ClassVar[int]
+    H2_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    MASK_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SELF_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MASK_SALT_FIELD_NUMBER: _ClassVar[int]
+    SELF_SALT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ctx: bytes
+    h1: bytes
+    h2: bytes
+    member: str
+    holder: str
+    mask_share: bytes
+    self_share: bytes
+    mask_salt: bytes
+    self_salt: bytes
+    signature: bytes
+    def __init__(self, ctx: _Optional[bytes] = ..., h1: _Optional[bytes] = ..., h2: _Optional[bytes] = ..., member: _Optional[str] = ..., holder: _Optional[str] = ..., mask_share: _Optional[bytes] = ..., self_share: _Optional[bytes] = ..., mask_salt: _Optional[bytes] = ..., self_salt: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -369,8 +369,8 @@ def test_no_secret_shows_in_a_repr_or_an_error(attempt):
     run = at(attempt, "mask")
     client = run.clients["m00"]
     keys = client._keys
-    secrets = [keys.seeds.mask_secret, keys.seeds.self_seed, keys.own_pair.self_share]
-    texts = [repr(client), repr(keys), repr(keys.seeds), repr(keys.own_pair), repr(keys.mask)]
+    secrets = [keys.seeds.mask_secret, keys.seeds.self_seed, keys.pairs["m00"].self_share]
+    texts = [repr(client), repr(keys), repr(keys.seeds), repr(keys.pairs), repr(keys.mask)]
     run.mask()
     texts += [repr(run.uploads["m00"]), repr(client._held)]
     with pytest.raises(FederationError) as caught:
@@ -385,7 +385,7 @@ def test_no_secret_shows_in_a_repr_or_an_error(attempt):
 def test_secrets_have_no_wire_form(attempt):
     run = at(attempt, "mask")
     keys = run.clients["m00"]._keys
-    for secret in (keys.seeds, keys.own_pair, keys.mask):
+    for secret in (keys.seeds, keys.pairs["m00"], keys.mask):
         with pytest.raises(TypeError, match="secret"):
             copy.copy(secret)
     run.mask()

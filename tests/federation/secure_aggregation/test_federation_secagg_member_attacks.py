@@ -118,7 +118,9 @@ def test_entries_that_their_header_does_not_sign_are_refused(attempt):
 def test_a_dealer_that_leaves_a_holder_or_an_edge_out_is_refused(attempt):
     run = at(attempt, "share")
     message = parse(EncryptedShares, run.clients["m00"].share_keys(run.key_list))
-    bare = dataclasses.replace(message.entries[2], kem_ciphertext=b"", kem_wrapped=b"")
+    bare = dataclasses.replace(
+        message.entries[2], kem_ciphertext=b"", kem_wrapped=b"", kem_commitment=b""
+    )
     for entries in (
         message.entries[:-1],
         (*message.entries[:2], bare, *message.entries[3:]),
@@ -154,7 +156,7 @@ def bent_dealer(run, *, of_secret):
     keys = parse(KeyList, run.key_list).keys
     points = [run.names.index(item.member) + 1 for item in keys]
     pairs = deal_pairs(false, run.params.threshold, points, client._entropy)
-    client._keys.own_pair = pairs[2]
+    client._keys.pairs = dict(zip(client._seen.listed, pairs.values(), strict=True))
     entries = tuple(
         seal_entry(
             pairs[point],
@@ -186,7 +188,7 @@ def test_a_dealer_of_shares_of_another_secret_is_named(attempt, secret, dropped)
     run.mask(without=dropped)
     run.confirm()
     run.reveal()
-    fault = refused(run.server.finish, "m01")
+    fault = refused(run.server.finish, "m01", "RNM-SECAGG-0006")
     assert f"another {secret.replace('_', ' ')}" in fault.why
 
 
