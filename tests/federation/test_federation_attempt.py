@@ -210,8 +210,8 @@ def test_a_dealer_that_lied_is_named_in_the_record():
         stage.lobby.inbox.put(_framed(name, reveal=frame))
     with pytest.raises(FederationError) as caught:
         stage.runner.run()
-    assert caught.value.code == "RNM-SECAGG-0001"
-    assert stage.runner.excluded == {"softbank": "RNM-SECAGG-0001"}
+    assert caught.value.code == "RNM-SECAGG-0006"
+    assert stage.runner.excluded == {"softbank": "RNM-SECAGG-0006"}
     assert stage.attempt.phase is Phase.ABORTED
 
 
