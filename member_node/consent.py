@@ -25,7 +25,7 @@ from fedproto.governance.rules import check_mandate
 from fedproto.identity import VerifyKey
 from fedproto.ids import KeyId, MemberId, RunId
 from member_node.ballot import Found, differences
-from member_node.marks import Mark, seen_before
+from member_node.marks import Mark
 from member_node.policy import Policy, check_plan
 
 
@@ -132,7 +132,7 @@ def check(
     _check_parameters(round_, grounds)
     _check_position(round_, grounds)
     _check_entry(authorisation, grounds.attempts)
-    mark = Mark(round_.round, round_.attempt)
+    mark = Mark(round_.round, round_.attempt, round_.pass_no)
     _check_mark(round_.run, mark, grounds.attempts, site)
     check_plan(site.policy, mandate.plan)
     return Consent(authorisation=authorisation, mandate=mandate, mark=mark)
@@ -199,6 +199,7 @@ def _check_parameters(round_: Authorisation, grounds: Grounds) -> None:
         ("parameters", round_.parameters, plan.parameters),
         ("layout_sha256", round_.layout_sha256, plan.layout_sha256),
         ("plan_sha256", round_.plan_sha256, mandate.plan_sha256),
+        ("passes", round_.passes, plan.aggregation.method.passes),
         ("bits", round_.bits, plan.aggregation.bits),
         ("clip_milli", round_.clip_milli, plan.aggregation.clip_milli),
     )
@@ -255,8 +256,7 @@ def _check_mark(run: RunId, mark: Mark, attempts: tuple[Round, ...], site: Site)
             mend="find out who restored an old copy of the node's directory; this run is over "
             "for the node",
         )
-    if mark <= site.last:
-        raise seen_before(run, mark, site.last)
+    mark.require_after(run, site.last)
 
 
 def _refusal(code: str, why: str, mend: str, run: str = "") -> LocalFault:

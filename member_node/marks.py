@@ -23,13 +23,26 @@ FILE = "marks.json"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A round and an attempt of one run; attempts of a later round are newer."""
+    """A round, an attempt and a pass of one run; attempts of a later round are newer."""
 
     round: int
     attempt: int
+    pass_no: int = 1
+
+    def require_after(self, run: RunId, last: "Mark") -> None:
+        """Refuse what is not newer than `last`, or a pass without the one before it.
+
+        Raises:
+            LocalFault: RNM-CONSENT-0003. A pass that failed is not asked again: its attempt is over.
+        """
+        if self <= last:
+            raise seen_before(run, self, last)
+        # Who was not in the pass before, or answered something since, has no part in this sum.
+        if self.pass_no > 1 and last != Mark(self.round, self.attempt, self.pass_no - 1):
+            raise seen_before(run, self, last)
 
 
-NEVER = Mark(0, 0)
+NEVER = Mark(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,27 +82,27 @@ class MarkBook:
         return self._marks.get(run, NEVER)
 
     def advance(self, run: RunId, mark: Mark) -> None:
-        """Record an attempt durably; raise RNM-CONSENT-0003 unless it is newer than every other."""
-        if mark <= self.last(run):
-            raise seen_before(run, mark, self.last(run))
+        """Record an attempt durably; raise RNM-CONSENT-0003 unless it comes after every other."""
+        mark.require_after(run, self.last(run))
         marks = {**self._marks, run: mark}
         _write(self._path, marks)
         self._marks = marks
 
 
 def seen_before(run: RunId, mark: Mark, last: Mark) -> LocalFault:
-    """Return the error of an attempt that is not newer than the last one."""
+    """Return the error of an attempt that does not come after the last one."""
     return LocalFault(
         "RNM-CONSENT-0003",
-        what=f"round {mark.round}, attempt {mark.attempt} of run {run[:8]} was refused",
-        why=f"this node answered round {last.round}, attempt {last.attempt} already",
+        what=f"round {mark.round}, attempt {mark.attempt}, pass {mark.pass_no} of run {run[:8]} "
+        "was refused",
+        why=f"this node answered round {last.round}, attempt {last.attempt}, pass {last.pass_no} last",
         mend="nothing at this node: the coordinator opens a new attempt",
     )
 
 
 def _read(raw: bytes) -> dict[str, Mark]:
     value = jcs.loads(raw)
-    if not isinstance(value, dict) or value.keys() != {"v", "marks", "sha256"} or value["v"] != 1:
+    if not isinstance(value, dict) or value.keys() != {"v", "marks", "sha256"} or value["v"] != 2:
         raise LocalFault("RNM-STATE-0001", what="", why="it is not a book of marks", mend="")
     if sha256_hex(jcs.dumps(value["marks"])) != value["sha256"]:
         raise LocalFault("RNM-STATE-0001", what="", why="its digest does not fit it", mend="")
@@ -98,7 +111,7 @@ def _read(raw: bytes) -> dict[str, Mark]:
 
 def _write(path: Path, marks: dict[str, Mark]) -> None:
     body: Json = to_json(_Marks(runs=marks))
-    value: Json = {"v": 1, "marks": body, "sha256": sha256_hex(jcs.dumps(body))}
+    value: Json = {"v": 2, "marks": body, "sha256": sha256_hex(jcs.dumps(body))}
     write_atomic(path, jcs.dumps(value), mode=0o600)
 
 

@@ -27,6 +27,8 @@ class Authorisation:
     `mandate` is the leaf hash of the run.approved entry, `prev` that of the last round.closed entry of
     the run (the mandate's for round 1), `model_in` the digest of the global adapter that training
     starts from, `parameters` the length d of a delta; `clip_milli` and `bits` fix the quantisation.
+    A method of several passes has one RA for each, so that each pass has another ctx and keys of its
+    own: what is revealed of a dropout in one pass opens nothing of another.
     """
 
     v: int
@@ -38,6 +40,8 @@ class Authorisation:
     run: RunId
     round: int
     attempt: int
+    pass_no: int = 1
+    passes: int = 1
     members: tuple[MemberId, ...]
     recovery_threshold: int
     tolerated: int
@@ -54,6 +58,8 @@ class Authorisation:
     def __post_init__(self) -> None:
         if self.v != 1 or self.suite != SUITE or self.word_bits != WORD_BITS:
             raise ValueError(f"suite {self.suite!r} is not {SUITE}")
+        if not 1 <= self.pass_no <= self.passes:
+            raise ValueError("a pass is counted from 1 to the number of passes")
         digests = (self.charter, self.mandate, self.prev, self.layout_sha256, self.plan_sha256)
         if not all(is_digest(d) for d in (*digests, self.model_in, self.nonce)):
             raise ValueError("a digest or the nonce is not 64 hex digits")

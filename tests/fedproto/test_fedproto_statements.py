@@ -153,6 +153,8 @@ BAD: dict[str, dict[str, Any]] = {
     "a member twice": {"members": (MemberId("nec"),) * 4},
     "round nought": {"round": 0},
     "attempt nought": {"attempt": 0},
+    "pass nought": {"pass_no": 0},
+    "a pass beyond the last": {"pass_no": 2},
     "no parameters": {"parameters": 0},
     "bits beyond the ring": {"bits": 25},
     "a short nonce": {"nonce": "00"},

@@ -100,6 +100,8 @@ def test_a_changed_byte_makes_an_authorisation_forged(approved, data):
         ({"not_after": NOW}, "RNM-CONSENT-0002"),
         ({"not_after": NOW + HOUR + 1}, "RNM-CONSENT-0002"),
         ({"nonce": OTHER}, "RNM-CONSENT-0001"),
+        ({"passes": 2}, "RNM-CONSENT-0005"),
+        ({"passes": 2, "pass_no": 2}, "RNM-CONSENT-0005"),
     ],
 )
 def test_a_field_that_the_operator_changed_is_refused_even_with_its_genuine_signature(

@@ -243,5 +243,6 @@ def test_a_node_that_is_started_again_knows_what_it_answered(federation):
     restarted = federation.nodes["honda"]
     assert jcs.loads((restarted.root / "marks.json").read_bytes())["marks"]["runs"][run] == {
         "attempt": 1,
+        "pass_no": 1,
         "round": 2,
     }

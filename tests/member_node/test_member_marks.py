@@ -29,6 +29,24 @@ def test_an_attempt_is_answered_once_and_only_forwards(tmp_path):
         book.advance(RUN, Mark(1, 3))
 
 
+def test_a_pass_follows_the_one_before_it_in_the_same_attempt_or_is_refused(tmp_path):
+    book = MarkBook.create(tmp_path)
+    for mark in (Mark(1, 1, 2), Mark(1, 2, 3)):
+        with pytest.raises(FederationError):
+            book.advance(RUN, mark)
+    book.advance(RUN, Mark(1, 1, 1))
+    # Pass 1 again, a pass left out, and pass 2 of an attempt whose pass 1 this node did not see.
+    for mark in (Mark(1, 1, 1), Mark(1, 1, 3), Mark(1, 2, 2), Mark(2, 1, 2)):
+        with pytest.raises(FederationError) as refusal:
+            book.advance(RUN, mark)
+        assert refusal.value.code == "RNM-CONSENT-0003"
+    book.advance(RUN, Mark(1, 1, 2))
+    assert MarkBook.open(tmp_path).last(RUN) == Mark(1, 1, 2)
+    with pytest.raises(FederationError):
+        book.advance(RUN, Mark(1, 1, 2))
+    book.advance(RUN, Mark(1, 2, 1))
+
+
 def test_runs_have_marks_of_their_own(tmp_path):
     book = MarkBook.create(tmp_path)
     book.advance(RUN, Mark(5, 1))

@@ -13,6 +13,11 @@ class Method(Enum):
 
     FEDAVG = "fedavg"
 
+    @property
+    def passes(self) -> int:
+        """How many sums a round has; each is a pass of secure aggregation with keys of its own."""
+        return 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
