@@ -71,6 +71,69 @@ def test_a_node_killed_right_after_the_mark_refuses_the_attempt_when_it_is_back(
     assert refusal.value.code == "RNM-CONSENT-0003"
 
 
+# A node of its own process whose consent is given; the first answer of an attempt leaves in `_exchange`.
+ANSWERING = """
+    import os, signal, sys
+    from pathlib import Path
+    from types import SimpleNamespace as Given
+    from fedproto.errors import FederationError
+    from member_node import participation
+    from member_node.log import Log
+    from member_node.marks import Mark, MarkBook
+
+    root, dies = Path(sys.argv[1]), sys.argv[2] == "dies"
+    synced = []
+    sync = os.fsync
+    os.fsync = lambda handle: (sync(handle), synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    participation.consents = Given(check_model=lambda *_: None)
+
+    class Node(participation.Participation):
+        def _consent(self, raw):
+            plan = Given(plan=None)
+            return Given(content=Given(run="1" * 32, round=3), mark=Mark(3, 2), mandate=plan)
+
+        def _model_in(self, consent):
+            return None
+
+        def _exchange(self, *_):
+            # The new file, then the directory that names it.
+            assert len(synced) == 2 and synced[1] == str(root), synced
+            if dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            print("answered")
+
+    given = Given(ensure=lambda _: Given(dataset=""), declare=lambda _: None)
+    rest = dict.fromkeys(("party", "channel", "journal", "ledger", "acts", "artifacts", "training"))
+    log = Log(member="honda", stream=sys.stderr)
+    node = Node(**rest, marks=MarkBook.open(root), preparation=given, log=log)
+    try:
+        node._take_part(b"")
+    except FederationError as error:
+        print(error.code)
+"""
+
+
+def test_a_node_killed_between_the_mark_and_its_first_answer_never_answers_that_attempt(tmp_path):
+    MarkBook.create(tmp_path)
+    said = []
+    for how in ("dies", "lives", "lives"):
+        child = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(ANSWERING), str(tmp_path), how],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        said.append((child.returncode, child.stdout.strip()))
+    assert said == [(-signal.SIGKILL, ""), *[(0, "RNM-CONSENT-0003")] * 2], child.stderr
+
+
+def test_the_same_node_answers_where_it_was_not_killed_before(tmp_path):
+    MarkBook.create(tmp_path)
+    program = [sys.executable, "-c", textwrap.dedent(ANSWERING), str(tmp_path), "lives"]
+    child = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert child.stdout.strip() == "answered", child.stderr
+
+
 def test_a_vanished_book_is_an_error_and_not_an_empty_one(tmp_path):
     MarkBook.create(tmp_path)
     os.unlink(tmp_path / "marks.json")
