@@ -6,6 +6,10 @@ T confirmations, a second answer in any phase. It trusts the roster of the chart
 key and its entropy, never the coordinator. Each phase runs once, in order; a phase that fails ends
 the attempt and drops the secrets.
 
+A later pass of one attempt is a whole run of the phases with secrets of its own, and over the same
+members: two passes see the same deltas from two sides, so sums over two sets that differ by one member
+would show that member's share of both.
+
 What it cannot know it leaves to its caller, the consent check: that the authorisation is fresh. The
 caller keeps the durable high-water mark of (run, round, attempt), writes it to disk *before* it makes
 a client, and refuses what is not strictly newer; two clients for one authorisation would be a reveal
@@ -85,7 +89,9 @@ class SecAggClient:
         key: SigningKey,
         roster: Mapping[MemberId, VerifyKey],
         entropy: Callable[[int], bytes],
+        summed: tuple[MemberId, ...] | None = None,
     ) -> None:
+        """Begin; `summed` are the survivors of the pass before, where there was one."""
         content = authorisation.content
         missing = [name for name in (*content.members, member) if name not in roster]
         if missing or member not in content.members or roster[member] != key.verify_key:
@@ -96,6 +102,9 @@ class SecAggClient:
                 mend="update the ledger mirror, and check which acting key the charter names",
             )
         self._params = Params.of(content)
+        if (content.pass_no > 1) != (summed is not None):
+            raise forbidden("a later pass needs the survivors of the one before, a first has none")
+        self._summed = summed
         self._key = key
         self._entropy = entropy
         self._phase = _Phase.ADVERTISE
@@ -155,6 +164,11 @@ class SecAggClient:
             return tuple(encode(complaint) for complaint in complaints)
 
     @property
+    def survivors(self) -> tuple[MemberId, ...]:
+        """Whose sum this member confirmed; the next pass of the attempt has to be over the same."""
+        return self._seen.survivors
+
+    @property
     def awaits_openings(self) -> tuple[MemberId, ...]:
         """The dealers of whom this member complained and has not yet got the opened pair."""
         return self._disputes.open if self._disputes else ()
@@ -208,6 +222,8 @@ class SecAggClient:
             self._disputes = None
             seen = self._seen
             seen.take_survivors(decode(SurvivorList, survivor_list, peer=COORDINATOR).headers)
+            if self._summed is not None and seen.survivors != self._summed:
+                raise forbidden("its survivor list differs from that of the pass before")
             message = Confirm(
                 ctx=seen.ctx, member=seen.member, h1=seen.h1, h2=seen.h2, h3=seen.h3
             ).signed_by(self._key)

@@ -80,18 +80,27 @@ class Intake:
                 f"{member} signed another {name} than was fixed here", encode(message)
             )
 
-    def close(self, phase: Phase, present: Mapping[MemberId, T], name: str) -> dict[MemberId, T]:
+    def close(
+        self,
+        phase: Phase,
+        present: Mapping[MemberId, T],
+        name: str,
+        *,
+        exactly: tuple[MemberId, ...] | None = None,
+    ) -> dict[MemberId, T]:
         """Move on to the next phase with the members that finished this one, sorted.
 
         Raises:
-            LocalFault: RNM-SECAGG-0002 if they are fewer than the threshold; the attempt is over.
+            LocalFault: RNM-SECAGG-0002 if they are fewer than the threshold, or others than
+                `exactly`; the attempt is over.
         """
         if self.phase is not phase:
             raise out_of_turn(f"the {name} phase was closed out of turn")
-        if len(present) < self._threshold:
+        needed = self._threshold if exactly is None else len(exactly)
+        if len(present) < needed or (exactly is not None and set(present) != set(exactly)):
             self.phase = Phase.OVER
             silent = [member for member in self._open_to if member not in present]
-            raise too_few(len(present), self._threshold, name, silent)
+            raise too_few(len(present), needed, name, silent)
         self.phase = Phase(phase + 1)
         ordered = {member: present[member] for member in sorted(present)}
         # Who did not confirm may still be asked to reveal: it is in U3.

@@ -47,8 +47,12 @@ class SecAggServer:
         authorisation: SignedAuthorisation,
         roster: Mapping[MemberId, VerifyKey],
         barred: frozenset[MemberId] = frozenset(),
+        summed: tuple[MemberId, ...] | None = None,
     ) -> None:
-        """Begin; `barred` were named in an earlier attempt at the round and are not let in."""
+        """Begin; `barred` were named in an earlier attempt at the round and are not let in.
+
+        `summed` are the survivors of the pass before: this one is over the same members or over none.
+        """
         content = authorisation.content
         self._params = Params.of(content)
         self._ctx = authorisation.ctx
@@ -58,6 +62,7 @@ class SecAggServer:
         self._keying = Keying(self._ctx, self._params)
         self._disputes = Disputes(self._keying, self._params.tolerated)
         self._barred = barred
+        self._summed = summed
         self._uploads = Uploads(self._params)
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
@@ -146,7 +151,9 @@ class SecAggServer:
         """
         with self._fatal():
             self._disputes.require_settled()
-        complete = self._intake.close(Phase.UPLOADS, self._uploads.complete, "masking")
+        complete = self._intake.close(
+            Phase.UPLOADS, self._uploads.complete, "masking", exactly=self._summed
+        )
         self._uploads.drop_incomplete()
         headers = tuple(complete[member].header for member in complete)
         self._h3 = survivor_list_digest(self._ctx, self._keying.h2, headers)

@@ -78,14 +78,24 @@ def authorise(
 class Attempt:
     """One attempt at one round, driven phase by phase; a test may bend any message between."""
 
-    def __init__(self, n: int, d: int = 300, tolerated: int = 1, **changes: object) -> None:
+    def __init__(
+        self,
+        n: int,
+        d: int = 300,
+        tolerated: int = 1,
+        summed: tuple[MemberId, ...] | None = None,
+        **changes: object,
+    ) -> None:
+        self.summed = summed
         self.names = [MemberId(f"m{i:02d}") for i in range(n)]
         self.keys = {name: signing_key(name) for name in self.names}
         self.roster = {name: key.verify_key for name, key in self.keys.items()}
         self.authorisation = authorise(self.names, d, tolerated, **changes)
         self.content = self.authorisation.content
         self.params = Params.of(self.content)
-        self.server = SecAggServer(authorisation=self.authorisation, roster=self.roster)
+        self.server = SecAggServer(
+            authorisation=self.authorisation, roster=self.roster, summed=summed
+        )
         self.clients = {name: self.client(name) for name in self.names}
         rng = np.random.default_rng(n * 1000 + d)
         self.deltas = {
@@ -104,7 +114,8 @@ class Attempt:
             "member": name,
             "key": self.keys[name],
             "roster": self.roster,
-            "entropy": entropy_of(name),
+            "entropy": entropy_of(f"{name}/{self.content.pass_no}"),
+            "summed": self.summed,
         }
         return SecAggClient(**{**arguments, **changes})
 
