@@ -37,6 +37,7 @@ KINDS: dict[str, str] = {
     "ledger.read": "a request to read the ledger",
     "artifact.read": "a request for a model by digest",
     "witness.answer": "a cosignature over a checkpoint",
+    "witness.validation": "a signature that this node replayed the ledger up to a checkpoint",
     "flower.reply": "a receipt or a refusal, signed, in a Flower message",
     "flower.tunnel": "the courier's own polling, through the node's tunnel",
 }

@@ -101,6 +101,7 @@ def _run(stage: Stage, began: float, *, kept: bool) -> Reply:
             "ledger": {
                 "entries": verified.entries,
                 "cosignatures": verified.cosignatures,
+                "validations": verified.validations,
                 "changed_entry": verified.changed_entry,
                 "tampered_exit": verified.tampered_exit,
             },

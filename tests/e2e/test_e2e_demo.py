@@ -118,6 +118,7 @@ def test_a_changed_byte_is_named_by_entry_and_exits_5(demo: Demo) -> None:
     assert ledger["tampered_exit"] == 5
     assert f"entry {ledger['changed_entry']} was changed" in demo.shown
     assert ledger["cosignatures"] >= 3
+    assert ledger["validations"] == len(MEMBERS)
 
 
 def test_each_site_shows_what_left_it_and_only_kinds_that_may_leave(demo: Demo) -> None:

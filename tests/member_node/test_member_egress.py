@@ -12,7 +12,7 @@ from fedproto.v1 import exchange_pb2_grpc, governance_pb2_grpc, rounds_pb2_grpc
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Hello, MemberFrame
 from fedproto.v1.governance_pb2 import ActRequest, ActResponse
 from fedproto.v1.rounds_pb2 import StartRequest
-from member_node import egress
+from member_node import egress, gate
 from member_node.egress import EgressJournal
 from member_node.gate import gated, kind_of
 
@@ -224,3 +224,8 @@ def test_every_frame_that_a_member_can_send_has_a_kind_of_its_own():
         else:
             setattr(frame, field.name, b"x")
         assert kind_of("/fedproto.v1.Exchange/Session", frame) in egress.KINDS
+
+
+def test_every_method_that_the_gate_lets_through_is_a_kind_of_the_journal():
+    """A kind that the journal does not know keeps its message inside for good."""
+    assert set(gate._METHODS.values()) <= set(egress.KINDS)
