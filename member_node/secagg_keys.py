@@ -14,6 +14,7 @@ from fedproto.secagg.agreement import (
     KeyPair,
     decapsulate,
     encapsulate,
+    exchange,
     mask_keys,
     pair_info,
     pair_mask,
@@ -41,7 +42,7 @@ from member_node.secagg_transcript import Transcript
 class AttemptKeys(Secret):
     """The secrets of one attempt."""
 
-    __slots__ = ("_entropy", "_transcript", "channel", "kem", "mask", "pairs", "seeds")
+    __slots__ = ("_entropy", "_transcript", "channel", "classic", "kem", "mask", "pairs", "seeds")
 
     def __init__(self, transcript: Transcript, entropy: Callable[[int], bytes]) -> None:
         self._transcript = transcript
@@ -50,6 +51,9 @@ class AttemptKeys(Secret):
         self.mask = mask_keys(self.seeds.mask_secret, transcript.ctx, transcript.member)
         self.channel = KeyPair.from_seed(entropy(96))
         self.pairs: dict[MemberId, SharePair] = {}
+        # Both halves of each edge's secret: X25519's from phase 1 on, so that masking is not kept
+        # waiting and a key of small order is found out before anything is dealt.
+        self.classic: dict[MemberId, bytes] = {}
         self.kem: dict[MemberId, KemSecret] = {}
 
     def advertise(self) -> Advertise:
@@ -75,20 +79,24 @@ class AttemptKeys(Secret):
         points = {name: share_point(seen.members, name) for name in seen.listed}
         pairs = deal_pairs(self.seeds, threshold, list(points.values()), self._entropy)
         self.pairs = {name: pairs[point] for name, point in points.items()}
-        entries = []
-        for holder, keys in seen.listed.items():
-            if holder in seen.neighbours and seen.member < holder:
-                self.kem[holder] = encapsulate(keys.mask_mlkem)
-            entries.append(
-                seal_entry(
-                    self.pairs[holder],
-                    seen.edge(seen.member, holder),
-                    None if holder == seen.member else keys.channel,
-                    self.kem.get(holder),
-                    self.seeds.mask_secret,
-                )
+        return tuple(self._entry(keys) for keys in seen.listed.values())
+
+    def _entry(self, keys: Advertise) -> SealedShare:
+        seen, holder = self._transcript, keys.member
+        try:
+            if holder in seen.neighbours:
+                self.classic[holder] = exchange(self.mask, keys.mask_x25519)
+                if seen.member < holder:
+                    self.kem[holder] = encapsulate(keys.mask_mlkem)
+            return seal_entry(
+                self.pairs[holder],
+                seen.edge(seen.member, holder),
+                None if holder == seen.member else keys.channel,
+                self.kem.get(holder),
+                self.seeds.mask_secret,
             )
-        return tuple(entries)
+        except ValueError:
+            raise not_genuine(holder, "its signed keys cannot be used") from None
 
     def open(self, item: DealtShare) -> SharePair:
         """Return what a dealer of U2 dealt to this member.
@@ -121,10 +129,9 @@ class AttemptKeys(Secret):
         own = self_mask(self.seeds.self_seed, seen.ctx, seen.h2, seen.member, add=True)
         return [own] + [
             pair_mask(
-                self.mask,
                 seen.member,
                 peer,
-                seen.listed[peer].mask_x25519,
+                self.classic[peer],
                 self.kem[peer],
                 pair_info(seen.ctx, seen.h2, seen.member, peer),
             )

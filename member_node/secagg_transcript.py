@@ -54,7 +54,9 @@ class Transcript:
         """Phase 0: believe U1."""
         self.require_signed(keys)
         self._require_set(keys, self.members, "key list")
-        _require_usable(keys)
+        raw = [key for item in keys for key in item.raw_keys]
+        if len(set(raw)) != len(raw):
+            raise not_genuine(COORDINATOR, "its key list holds one key twice")
         self.listed = {item.member: item for item in keys}
         self.h1 = key_list_digest(self.ctx, keys)
         self.neighbours = neighbours(
@@ -119,15 +121,3 @@ class Transcript:
                 raise Equivocation(
                     f"{item.member} signed another {name} than this member was shown", encode(item)
                 )
-
-
-def _require_usable(keys: Sequence[Advertise]) -> None:
-    raw = [key for item in keys for key in item.raw_keys]
-    if len(set(raw)) != len(raw):
-        raise not_genuine(COORDINATOR, "its key list holds one key twice")
-    for item in keys:
-        try:
-            item.mask.require_usable()
-            item.channel.require_usable()
-        except ValueError:
-            raise not_genuine(item.member, "its signed keys cannot be used") from None

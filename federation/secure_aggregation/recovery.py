@@ -15,6 +15,7 @@ from fedproto.secagg.agreement import (
     KemSecret,
     KeyPair,
     decapsulate,
+    exchange,
     mask_keys,
     pair_info,
     pair_mask,
@@ -99,10 +100,9 @@ class Recovery:
         # Adding the dropout's own half of each pair cancels the half that a survivor added.
         return [
             pair_mask(
-                keys,
                 dealer,
                 peer,
-                keying.keys[peer].mask_x25519,
+                exchange(keys, keying.keys[peer].mask_x25519),
                 self._kem_secret(dealer, peer, secret, keys),
                 pair_info(keying.ctx, keying.h2, dealer, peer),
             )

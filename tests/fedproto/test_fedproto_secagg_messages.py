@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from fedproto.errors import PeerFault
 from fedproto.identity import SIGNATURE_BYTES, SigningKey
+from fedproto.secagg import dispute_messages, keying_messages, masking_messages
 from fedproto.secagg.agreement import SEALED_BYTES, WRAPPED_BYTES
+from fedproto.secagg.dispute_messages import REASONS, Complaint, Opening
 from fedproto.secagg.keying_messages import Advertise, KeyList, SealedShare, ShareHeader
 from fedproto.secagg.masking_messages import (
     Confirm,
@@ -21,6 +23,7 @@ from fedproto.secagg.masking_messages import (
 )
 from fedproto.secagg.messages import MAX_MESSAGE_BYTES, decode, encode
 from fedproto.secagg.stages import upload_root
+from fedproto.v1 import secagg_pb2
 
 digests = st.binary(min_size=32, max_size=32)
 members = st.from_regex(r"[a-z][a-z0-9-]{0,30}", fullmatch=True)
@@ -80,6 +83,31 @@ headers = st.builds(
 )
 
 
+complaints = st.builds(
+    Complaint,
+    ctx=digests,
+    member=st.just("ann"),
+    signature=signatures,
+    h1=digests,
+    h2=digests,
+    dealer=members.filter(lambda name: name != "ann"),
+    reason=st.sampled_from(sorted(REASONS)),
+)
+openings = st.builds(
+    Opening,
+    ctx=digests,
+    member=members,
+    signature=signatures,
+    h1=digests,
+    h2=digests,
+    holder=members,
+    mask_share=sized(32).map(lambda share: b"\0" + share),
+    self_share=sized(32).map(lambda share: b"\0" + share),
+    mask_salt=sized(16),
+    self_salt=sized(16),
+)
+
+
 @st.composite
 def masked(draw):
     words, chunks = draw(st.integers(0, 2**64 - 1)), tuple(draw(st.lists(digests, max_size=4)))
@@ -94,7 +122,19 @@ def masked(draw):
     return MaskedHeader(header=header, words=words, chunk_digests=chunks)
 
 
-anything = st.one_of(advertises, sealed, confirms, reveals, headers, masked())
+anything = st.one_of(advertises, sealed, confirms, reveals, headers, masked(), complaints, openings)
+
+
+@pytest.mark.parametrize("name", list(secagg_pb2.DESCRIPTOR.message_types_by_name))
+def test_a_class_has_all_fields_of_its_message_so_that_none_is_read_past(name):
+    (cls,) = [
+        getattr(module, name)
+        for module in (keying_messages, masking_messages, dispute_messages)
+        if getattr(module, name, None) is not None
+        and getattr(module, name).__module__ == module.__name__
+    ]
+    wire = secagg_pb2.DESCRIPTOR.message_types_by_name[name].fields_by_name
+    assert set(wire) == {field.name for field in dataclasses.fields(cls)}
 
 
 def read(cls, raw):
@@ -119,7 +159,7 @@ def test_what_is_encoded_is_decoded_again(message):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(confirms, reveals, headers, masked()), st.data())
+@given(st.one_of(confirms, reveals, headers, masked(), complaints, openings), st.data())
 def test_whatever_decodes_has_that_one_encoding(message, data):
     """Bend a good message in any byte: it is refused, or is the one encoding of another message."""
     raw = bytearray(encode(message))
@@ -140,7 +180,7 @@ def test_whatever_decodes_has_that_one_encoding(message, data):
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_is_refused_or_is_canonical(noise):
-    for cls in (KeyList, Confirm, Confirmations, MaskedHeader, Reveal):
+    for cls in (KeyList, Confirm, Confirmations, MaskedHeader, Reveal, Complaint, Opening):
         require_canonical(cls, noise)
 
 
@@ -186,6 +226,26 @@ def test_kinds_of_messages_do_not_share_signatures():
     """The same fields in two kinds of message are two statements."""
     upload = UploadHeader(ctx=bytes(32), member="ann", h1=b"1" * 32, h2=b"2" * 32, root=b"3" * 32)
     assert upload.statement() != CONFIRM.statement()
+
+
+def test_an_opening_does_not_show_its_shares_in_a_repr_and_a_complaint_is_of_another_member():
+    fields = {"ctx": bytes(32), "h1": b"1" * 32, "h2": b"2" * 32}
+    opening = Opening(
+        **fields,
+        member="ann",
+        holder="bob",
+        mask_share=b"\0" + b"S" * 32,
+        self_share=b"\0" + b"S" * 32,
+        mask_salt=b"T" * 16,
+        self_salt=b"T" * 16,
+    )
+    assert "S" * 8 not in repr(opening)
+    assert "T" * 8 not in repr(opening)
+    for change in ({"dealer": "ann"}, {"reason": "because"}):
+        with pytest.raises(ValueError, match=r"."):
+            Complaint(**{**fields, "member": "ann", "dealer": "bob", "reason": "kem", **change})
+    with pytest.raises(ValueError, match="prime"):
+        dataclasses.replace(opening, mask_share=b"\xff" * 33)
 
 
 def test_a_revealed_share_does_not_show_in_a_repr():

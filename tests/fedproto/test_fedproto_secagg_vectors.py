@@ -101,13 +101,17 @@ def test_the_key_schedule_is_the_published_one():
     entry = dealt.entries[1]
     # Bob from his own key, and whoever recovers ann's mask secret, come to the same seed.
     received = agreement.decapsulate(mask[bob], entry.kem_ciphertext)
-    at_bob = agreement.pair_mask(mask[bob], bob, ann, mask[ann].public.x25519, received, info)
+    at_bob = agreement.pair_mask(
+        bob, ann, agreement.exchange(mask[bob], mask[ann].public.x25519), received, info
+    )
     z = bytes.fromhex(keys["mask_secret"][ann])
     sent = agreement.KemSecret(
         secret=agreement.unwrap(entry.kem_wrapped, z, edge.wrap_info),
         ciphertext=entry.kem_ciphertext,
     )
-    at_ann = agreement.pair_mask(mask[ann], ann, bob, mask[bob].public.x25519, sent, info)
+    at_ann = agreement.pair_mask(
+        ann, bob, agreement.exchange(mask[ann], mask[bob].public.x25519), sent, info
+    )
     assert at_bob.seed.hex() == at_ann.seed.hex() == keys["pair_mask"]
     assert (at_ann.add, at_bob.add) == (True, False)
     assert received.secret.hex() == keys["kem_secret"]

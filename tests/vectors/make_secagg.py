@@ -194,10 +194,9 @@ class _Pair:
     def mask_seed(self) -> MaskSeed:
         """Return the mask that ann applies for bob."""
         return agreement.pair_mask(
-            self.mask[ANN],
             ANN,
             BOB,
-            self.mask[BOB].public.x25519,
+            agreement.exchange(self.mask[ANN], self.mask[BOB].public.x25519),
             self.kem,
             agreement.pair_info(self.ctx, self.h2, ANN, BOB),
         )

@@ -117,11 +117,15 @@ def unwrap(wrapped: bytes, mask_secret: bytes, info: bytes) -> bytes:
         raise ValueError("a KEM secret does not open with its dealer's mask secret") from None
 
 
+def exchange(own: KeyPair, peer_x25519: bytes) -> bytes:
+    """Return the X25519 half of an edge's secret; raise ValueError for a point of small order."""
+    return own.x25519.exchange(X25519PublicKey.from_public_bytes(peer_x25519))
+
+
 def pair_mask(
-    own: KeyPair, member: MemberId, peer: MemberId, peer_x25519: bytes, kem: KemSecret, info: bytes
+    member: MemberId, peer: MemberId, classic: bytes, kem: KemSecret, info: bytes
 ) -> MaskSeed:
     """Return the mask that `member` applies for one neighbour; the neighbour's has the other sign."""
-    classic = own.x25519.exchange(X25519PublicKey.from_public_bytes(peer_x25519))
     context = tagged_hash("renmei/v1/sa/pair", info, kem.ciphertext)
     return MaskSeed(seed=_derive(classic + kem.secret, context, 32), add=member < peer)
 

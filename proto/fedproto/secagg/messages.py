@@ -8,9 +8,10 @@ of a message before `decode` and `verify`. Implements fedproto/v1/secagg.proto. 
 
 import dataclasses
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol, Self, TypeVar, cast
+from functools import cache, partial
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 
@@ -88,7 +89,10 @@ def decode(cls: type[M], raw: bytes, *, peer: str) -> M:
         raise not_genuine(peer, f"it is not a {cls.__name__}") from None
     except ValueError as error:
         raise not_genuine(peer, f"a {cls.__name__} is malformed: {error}") from None
-    if encode(message) != raw:
+    # Every field was read into the message, so what is left of `wire` without unknown fields is what
+    # `encode` would write of it; encoding the message itself costs several times as much.
+    wire.DiscardUnknownFields()
+    if wire.SerializeToString(deterministic=True) != raw:
         raise not_genuine(peer, f"it is a {cls.__name__}, but not in its one encoding")
     return message
 
@@ -112,37 +116,40 @@ def require_sorted(items: typing.Sequence[_HasMember]) -> None:
         raise ValueError("members must be sorted and stand once")
 
 
+_Convert: TypeAlias = Callable[[Any], Any]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _protobuf_class(cls: type) -> type[Message]:
     return cast(type[Message], getattr(secagg_pb2, cls.__name__))
 
 
 @cache
-def _fields(cls: Any) -> dict[str, Any]:
+def _fields(cls: Any) -> dict[str, tuple[_Convert, _Convert]]:
+    """Return how each field is written and read; looked up once for each class, not each message."""
     hints = typing.get_type_hints(cls)
-    return {name: getattr(hint, "__supertype__", hint) for name, hint in hints.items()}
+    return {field.name: _converters(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+def _converters(hint: Any) -> tuple[_Convert, _Convert]:
+    if typing.get_origin(hint) is tuple:
+        write, read = _converters(typing.get_args(hint)[0])
+        if write is _as_it_is:
+            return list, tuple
+        return lambda items: [write(item) for item in items], lambda items: tuple(map(read, items))
+    if dataclasses.is_dataclass(hint):
+        return _to_protobuf, partial(_from_protobuf, hint)
+    return _as_it_is, _as_it_is
 
 
 def _to_protobuf(message: Any) -> Message:
     cls: Any = type(message)
-    return _protobuf_class(cls)(**{name: _plain(getattr(message, name)) for name in _fields(cls)})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return _to_protobuf(value) if dataclasses.is_dataclass(value) else value
+    values = {name: write(getattr(message, name)) for name, (write, _) in _fields(cls).items()}
+    return _protobuf_class(cls)(**values)
 
 
 def _from_protobuf(cls: Any, wire: Message) -> Any:
-    values: dict[str, Any] = {}
-    for name, hint in _fields(cls).items():
-        value = getattr(wire, name)
-        if typing.get_origin(hint) is tuple:
-            item = typing.get_args(hint)[0]
-            values[name] = tuple(
-                _from_protobuf(item, each) if dataclasses.is_dataclass(item) else each
-                for each in value
-            )
-        else:
-            values[name] = _from_protobuf(hint, value) if dataclasses.is_dataclass(hint) else value
-    return cls(**values)
+    return cls(**{name: read(getattr(wire, name)) for name, (_, read) in _fields(cls).items()})

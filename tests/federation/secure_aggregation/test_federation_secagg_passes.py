@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedproto.errors import LocalFault, PeerFault
-from fedproto.secagg.agreement import mask_keys, pair_info, pair_mask, self_mask
+from fedproto.secagg.agreement import exchange, mask_keys, pair_info, pair_mask, self_mask
 from fedproto.secagg.keying_messages import Advertise
 from fedproto.secagg.masking_messages import Reveal
 from fedproto.secagg.messages import decode, encode
@@ -61,10 +61,9 @@ def opened(first, secret, self_secret):
         # m00 sent every KEM ciphertext of its edges; its own client still knows their secrets.
         kem = first.kem[peer]
         seed = pair_mask(
-            keys,
             "m00",
             peer,
-            keying.keys[peer].mask_x25519,
+            exchange(keys, keying.keys[peer].mask_x25519),
             kem,
             pair_info(keying.ctx, keying.h2, "m00", peer),
         )
