@@ -169,9 +169,11 @@ class SecAggServer:
         self._intake.note(Phase.CONFIRM, member, raw)
 
     def close_confirm(self) -> bytes:
-        """Return the confirmations; refused below the threshold, since no member would answer."""
+        """Return T confirmations; refused below the threshold, since no member would answer."""
         self._confirms = self._intake.close(Phase.CONFIRM, self._confirms, "confirm")
-        return encode(Confirmations(confirms=tuple(self._confirms.values())))
+        # More would show no more: each one costs every member two verifications.
+        enough = tuple(self._confirms.values())[: self._params.threshold]
+        return encode(Confirmations(confirms=enough))
 
     def receive_reveal(self, member: MemberId, raw: bytes) -> None:
         """Phase 4: take a member's shares; one that its dealer did not commit to names the holder."""

@@ -258,7 +258,7 @@ def test_confirmations_below_the_threshold_open_nothing(attempt):
 def test_confirmations_by_strangers_do_not_count(attempt):
     run = at(attempt, "reveal")
     confirms = list(parse(Confirmations, run.confirmations).confirms)
-    confirms[4] = confirms[4].signed_by(STRANGER)
+    confirms[-1] = confirms[-1].signed_by(STRANGER)
     refused(lambda: run.clients["m00"].reveal(encode(Confirmations(confirms=tuple(confirms)))))
 
 
