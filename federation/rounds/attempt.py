@@ -13,6 +13,7 @@ from federation.journal import RunJournal
 from federation.rounds import phases
 from federation.rounds.phases import Attempt, Command, Phase
 from federation.secure_aggregation.server import SecAggServer
+from federation.secure_aggregation.uploads import Chunks
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import FederationError, LocalFault, PeerFault
@@ -53,10 +54,11 @@ class AttemptRunner:
         lobby: Lobby,
         journal: RunJournal,
         stopping: Callable[[], bool],
+        spool: Chunks,
     ) -> None:
         content = authorisation.content
         self._content = content
-        self._server = SecAggServer(authorisation=authorisation, roster=roster)
+        self._server = SecAggServer(authorisation=authorisation, roster=roster, chunks=spool)
         self._attempt: Attempt = phases.begin(
             frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
         )

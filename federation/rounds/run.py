@@ -23,6 +23,7 @@ from federation.journal import RunJournal
 from federation.ports import FlowerPort
 from federation.register import Register
 from federation.rounds.attempt import AttemptRunner
+from federation.rounds.spool import Spool
 from fedproto import telemetry
 from fedproto.authorisation import (
     SUITE,
@@ -201,6 +202,7 @@ class RunDriver:
         state = self.register.ledger.state
         keys = {member: state.acting_key(member) for member in content.members}
         roster = {member: key for member, key in keys.items() if key is not None}
+        spool = Spool(self.directory / f"{self.run}.spool")
         runner = AttemptRunner(
             authorisation=authorisation,
             roster=roster,
@@ -209,6 +211,7 @@ class RunDriver:
             lobby=lobby,
             journal=self.journal,
             stopping=self._must_stop,
+            spool=spool,
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
@@ -222,6 +225,7 @@ class RunDriver:
             return None
         finally:
             self.hub.close(authorisation.ctx)
+            spool.close()
         # The round is closed: too few witnesses from here on stop the run, and undo nothing.
         self.register.await_cosigned(size, self.witness_patience_s)
         return following

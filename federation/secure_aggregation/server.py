@@ -14,7 +14,7 @@ from federation.secure_aggregation.disputes import Disputes
 from federation.secure_aggregation.intake import Intake, Phase, out_of_turn
 from federation.secure_aggregation.keying import Keying
 from federation.secure_aggregation.recovery import Recovery
-from federation.secure_aggregation.uploads import Uploads
+from federation.secure_aggregation.uploads import Chunks, ChunksInMemory, Uploads
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.identity import VerifyKey
 from fedproto.ids import Digest, MemberId
@@ -48,10 +48,12 @@ class SecAggServer:
         roster: Mapping[MemberId, VerifyKey],
         barred: frozenset[MemberId] = frozenset(),
         summed: tuple[MemberId, ...] | None = None,
+        chunks: Chunks | None = None,
     ) -> None:
         """Begin; `barred` were named in an earlier attempt at the round and are not let in.
 
         `summed` are the survivors of the pass before: this one is over the same members or over none.
+        `chunks` is where masked chunks lie meanwhile; without it, in memory.
         """
         content = authorisation.content
         self._params = Params.of(content)
@@ -63,7 +65,7 @@ class SecAggServer:
         self._disputes = Disputes(self._keying, self._params.tolerated)
         self._barred = barred
         self._summed = summed
-        self._uploads = Uploads(self._params)
+        self._uploads = Uploads(self._params, chunks or ChunksInMemory())
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
         self._reveals: dict[MemberId, Reveal] = {}

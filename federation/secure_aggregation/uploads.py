@@ -1,14 +1,17 @@
-"""Masked uploads as they arrive: each chunk checked at once, each whole upload added once.
+"""Masked uploads as they arrive: each chunk checked at once, kept and added to the sum once.
 
-Decides what enters the masked sum: an upload all of whose chunks carry the digests of its signed
-header, and nothing of an incomplete one. Holds one sum and the uploads that are under way. Sees only
-masked words. Pure.
+Decides what is in the masked sum: chunks that carry the digests of their signed header, and, when the
+phase closes, nothing of an upload that is not complete: it is taken out again, chunk by chunk. Holds
+one sum and a bit for each chunk; the chunks themselves lie where the caller says. Sees only masked
+words. Pure.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from fedproto.errors import LocalFault
 from fedproto.ids import MemberId
 from fedproto.secagg.faults import not_genuine
 from fedproto.secagg.masking_messages import MaskedHeader
@@ -16,17 +19,51 @@ from fedproto.secagg.params import UPLOAD_CHUNK_WORDS, WORD, Params, Words
 from fedproto.secagg.stages import chunk_digest
 
 
+class Chunks(Protocol):
+    """Where chunks lie while the attempt lasts."""
+
+    def write(self, member: MemberId, index: int, data: bytes) -> None:
+        """Keep a chunk."""
+
+    def read(self, member: MemberId, index: int, size: int) -> bytes:
+        """Return a chunk that was kept."""
+
+    def forget(self, member: MemberId) -> None:
+        """Keep nothing of a member."""
+
+
+class ChunksInMemory:
+    """Chunks of a small attempt; a coordinator keeps them on disk instead."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[MemberId, int], bytes] = {}
+
+    def write(self, member: MemberId, index: int, data: bytes) -> None:
+        """Keep a chunk."""
+        self._kept[member, index] = data
+
+    def read(self, member: MemberId, index: int, size: int) -> bytes:
+        """Return a chunk that was kept."""
+        return self._kept[member, index][:size]
+
+    def forget(self, member: MemberId) -> None:
+        """Keep nothing of a member."""
+        for key in [key for key in self._kept if key[0] == member]:
+            del self._kept[key]
+
+
 @dataclass(slots=True, kw_only=True)
 class _Upload:
     header: MaskedHeader
-    chunks: dict[int, bytes] = field(default_factory=dict, repr=False)
+    added: set[int] = field(default_factory=set)
 
 
 class Uploads:
     """The masked sum of one attempt."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, chunks: Chunks) -> None:
         self._params = params
+        self._chunks = chunks
         self._under_way: dict[MemberId, _Upload] = {}
         self.complete: dict[MemberId, MaskedHeader] = {}
         self.total: Words = np.zeros(params.words, WORD)
@@ -46,36 +83,78 @@ class Uploads:
         return member in self._under_way or member in self.complete
 
     def add(self, member: MemberId, index: int, data: bytes) -> bool:
-        """Take one chunk, in any order; return whether the upload is complete now."""
-        header = self.complete.get(member)
+        """Take one chunk, in any order; return whether the upload is complete now.
+
+        Raises:
+            PeerFault: the chunk is not the one that the header signs.
+            LocalFault: it could not be kept; nothing of it is in the sum.
+        """
+        self._require_signed(member, index, data)
         upload = self._under_way.get(member)
-        if header is None and upload is not None:
-            header = upload.header
-        if header is None:
+        if upload is None:
+            return True
+        if index not in upload.added:
+            # Kept first: what is in the sum can always be taken out again.
+            self._chunks.write(member, index, data)
+            part = self._part(index)
+            np.add(part, np.frombuffer(data, WORD), out=part)
+            upload.added.add(index)
+        if len(upload.added) < len(upload.header.chunk_digests):
+            return False
+        self.complete[member] = upload.header
+        del self._under_way[member]
+        return True
+
+    def missing(self, member: MemberId) -> tuple[int, ...]:
+        """Return the chunks that an upload under way still lacks."""
+        upload = self._under_way.get(member)
+        if upload is None:
+            return ()
+        return tuple(i for i in range(self._params.upload_chunks) if i not in upload.added)
+
+    def read_chunk(self, member: MemberId, index: int) -> bytes:
+        """Return a chunk that is in the sum, checked again against its signed header.
+
+        Raises:
+            LocalFault: RNM-CONF-0001, what was kept is not what was written.
+        """
+        header = self._header(member)
+        data = self._chunks.read(member, index, WORD.itemsize * self._params.chunk_words(index))
+        if chunk_digest(index, data) != header.chunk_digests[index]:
+            raise LocalFault(
+                "RNM-CONF-0001",
+                what=f"chunk {index} of {member} cannot be used",
+                why="what was read is not what was written",
+                mend="check the file system; the round is tried again with a new attempt",
+            )
+        return data
+
+    def drop_incomplete(self) -> None:
+        """Take every upload that did not arrive whole out of the sum again."""
+        for member, upload in list(self._under_way.items()):
+            for index in sorted(upload.added):
+                part = self._part(index)
+                np.subtract(part, np.frombuffer(self.read_chunk(member, index), WORD), out=part)
+                upload.added.discard(index)
+            del self._under_way[member]
+            self._chunks.forget(member)
+
+    def _part(self, index: int) -> Words:
+        start = index * UPLOAD_CHUNK_WORDS
+        return self.total[start : start + self._params.chunk_words(index)]
+
+    def _header(self, member: MemberId) -> MaskedHeader:
+        if member in self._under_way:
+            return self._under_way[member].header
+        if member not in self.complete:
             raise not_genuine(member, "a chunk came before its header")
+        return self.complete[member]
+
+    def _require_signed(self, member: MemberId, index: int, data: bytes) -> None:
+        header = self._header(member)
         if not 0 <= index < len(header.chunk_digests):
             raise not_genuine(member, f"it has no chunk {index}")
         if len(data) != WORD.itemsize * self._params.chunk_words(index):
             raise not_genuine(member, f"chunk {index} has {len(data)} bytes")
         if chunk_digest(index, data) != header.chunk_digests[index]:
             raise not_genuine(member, f"chunk {index} is not the one that its header signs")
-        if upload is None:
-            return True
-        upload.chunks[index] = data
-        if len(upload.chunks) < len(header.chunk_digests):
-            return False
-        self._finish(member, upload)
-        return True
-
-    def _finish(self, member: MemberId, upload: _Upload) -> None:
-        for index, data in upload.chunks.items():
-            start = index * UPLOAD_CHUNK_WORDS
-            words = np.frombuffer(data, WORD)
-            part = self.total[start : start + words.size]
-            np.add(part, words, out=part)
-        self.complete[member] = upload.header
-        del self._under_way[member]
-
-    def drop_incomplete(self) -> None:
-        """Forget every upload that did not arrive whole."""
-        self._under_way.clear()

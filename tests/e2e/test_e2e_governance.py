@@ -1,7 +1,6 @@
 """A consortium governs itself, every party a process of its own: founded, stopped, resumed, rekeyed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -121,9 +120,11 @@ def _kill_a_rotation(parties: Parties) -> None:
     following = parties.root / "pfn" / "keys" / "acting.key.next"
     command = [*RENMEI, "govern", "rotate-key", "--dir", str(parties.root / "pfn")]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    parties.until(lambda: following.exists() or child.poll() is not None)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    # Looked for without a pause: the command goes on while this waits.
+    while not following.exists() and child.poll() is None:
+        time.sleep(0.001)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
     said = parties.govern("pfn", "rotate-key")
     keys = parties.govern("pfn", "keys")
     assert keys["key"] == said["key_sha256"]

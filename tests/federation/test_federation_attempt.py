@@ -8,6 +8,7 @@ from federation.exchange import Gone, Lobby
 from federation.journal import RunJournal
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.phases import Command, Phase, decide
+from federation.secure_aggregation.uploads import ChunksInMemory
 from fedproto.errors import FederationError, LocalFault
 from fedproto.v1.exchange_pb2 import Abort, MemberFrame, UploadChunk
 
@@ -15,7 +16,7 @@ from fedproto.v1.exchange_pb2 import Abort, MemberFrame, UploadChunk
 class Stage:
     """A runner whose inbox the test fills; members answer what it sends to them."""
 
-    def __init__(self, *, cohort=3, timeout_s=5.0):
+    def __init__(self, *, cohort=3, timeout_s=5.0, spool=None):
         self.members = Members()
         self.lobby = Lobby(frozenset(NAMES))
         self.outboxes = {name: self.lobby.join(name) for name in NAMES}
@@ -29,6 +30,7 @@ class Stage:
             lobby=self.lobby,
             journal=self.journal,
             stopping=lambda: self.stopping,
+            spool=spool or ChunksInMemory(),
         )
 
     def send(self, name, **frame):

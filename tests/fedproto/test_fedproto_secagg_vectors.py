@@ -10,7 +10,7 @@ import pytest
 from fedproto.errors import PeerFault
 from fedproto.identity import VerifyKey
 from fedproto.ids import MemberId
-from fedproto.secagg import agreement, keying_messages, masking_messages, shamir
+from fedproto.secagg import agreement, dispute_messages, keying_messages, masking_messages, shamir
 from fedproto.secagg.dealing import Edge, open_entry
 from fedproto.secagg.keying_messages import EncryptedShares, KeyList
 from fedproto.secagg.messages import Signed, decode, encode
@@ -26,7 +26,8 @@ def load(name):
 
 
 def kind(name):
-    return getattr(keying_messages, name, None) or getattr(masking_messages, name)
+    modules = (keying_messages, masking_messages, dispute_messages)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))
 
 
 @pytest.mark.parametrize("keystream", [GcmKeystream, CtrKeystream])
@@ -138,7 +139,11 @@ def test_a_published_share_opens_at_its_holder_and_nowhere_else():
 
 
 @pytest.mark.parametrize(
-    "name", ["Advertise", "KeyList", "EncryptedShares", "MaskedHeader", "Confirm", "Reveal"]
+    "name",
+    [
+        *("Advertise", "KeyList", "EncryptedShares", "MaskedHeader"),
+        *("Confirm", "Reveal", "Complaint", "Opening"),
+    ],
 )
 def test_the_published_messages_decode_and_carry_their_signatures(name):
     good = load("messages")

@@ -118,7 +118,8 @@ def test_a_node_runs_votes_and_leaves_nothing_behind_when_it_is_told_to_stop(
     for line in node.log.read_text().splitlines():
         assert json.loads(line)["member"] == node.root.name
     assert {d.kind for d in egress.read(node.root)} <= {
-        *("ledger.read", "witness.answer", "governance.vote", "flower.tunnel"),
+        *("ledger.read", "witness.answer", "witness.validation", "governance.vote"),
+        "flower.tunnel",
     }
     other = nodes[1]
     children = children_of(other.process.pid)

@@ -15,6 +15,7 @@ from fedproto.identity import SigningKey
 from fedproto.ids import MemberId
 from fedproto.secagg import agreement, shamir
 from fedproto.secagg.dealing import Edge, seal_entry
+from fedproto.secagg.dispute_messages import UNFIT, Complaint, Opening
 from fedproto.secagg.keying_messages import (
     Advertise,
     EncryptedShares,
@@ -246,6 +247,17 @@ def messages(two: _Pair) -> dict[str, str]:
     ).signed_by(two.keys[ANN])
     signed = [*two.advertised, two.shares.header, upload, confirm, reveal]
     masked = MaskedHeader(header=upload, words=3, chunk_digests=digests)
+    place = {"ctx": two.ctx, "member": ANN, "h1": two.h1, "h2": two.h2}
+    complaint = Complaint(**place, dealer=BOB, reason=UNFIT).signed_by(two.keys[ANN])
+    shown = two.pairs[BOB]
+    opening = Opening(
+        **place,
+        holder=BOB,
+        mask_share=shown.mask_share,
+        self_share=shown.self_share,
+        mask_salt=shown.mask_salt,
+        self_salt=shown.self_salt,
+    ).signed_by(two.keys[ANN])
     return {
         "verify_key_ann": two.keys[ANN].verify_key.raw.hex(),
         "h3": h3.hex(),
@@ -256,6 +268,8 @@ def messages(two: _Pair) -> dict[str, str]:
         "MaskedHeader": encode(masked).hex(),
         "Confirm": encode(confirm).hex(),
         "Reveal": encode(reveal).hex(),
+        "Complaint": encode(complaint).hex(),
+        "Opening": encode(opening).hex(),
     }
 
 
@@ -265,6 +279,8 @@ def bad_messages(good: dict[str, str]) -> object:
     ctx, rest = confirm[:34], confirm[34:]
     keys = bytes.fromhex(good["KeyList"])
     first = bytes.fromhex(good["Advertise"])
+    complaint, opening = (bytes.fromhex(good[name]) for name in ("Complaint", "Opening"))
+    share = b"\x32\x21\x00"
     second = keys[len(first) + 3 :]
     rows = [
         ("Confirm", confirm + b"\x00", "a trailing byte"),
@@ -285,6 +301,11 @@ def bad_messages(good: dict[str, str]) -> object:
             "another length than the root signs",
         ),
         ("Advertise", bytes.fromhex(good["Confirm"]), "a message of another kind"),
+        ("Complaint", complaint.replace(b"unfit", b"UNFIT"), "a reason that there is not"),
+        ("Complaint", complaint.replace(b"bob", b"ann"), "a member that complains of itself"),
+        ("Complaint", complaint + b"\x40\x01", "an unknown field of a complaint"),
+        ("Opening", opening.replace(share, b"\x32\x21\xff"), "an opened share above the prime"),
+        ("Opening", opening[:-1], "a cut opening"),
     ]
     return [{"message": kind, "bytes": raw.hex(), "why": why} for kind, raw, why in rows]
 
