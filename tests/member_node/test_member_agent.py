@@ -282,7 +282,8 @@ def test_a_proposal_is_voted_on_and_trained_round_by_round_to_its_end(running):
 def test_what_left_a_node_is_in_its_journal_and_only_kinds_that_may(running):
     running.round()
     for node in running.nodes.values():
-        kinds = set(node.kinds())
+        # Whether its replay has been signed by now is a matter of a second.
+        kinds = set(node.kinds()) - {"witness.validation"}
         assert kinds == {
             *("ledger.read", "witness.answer", "artifact.read", "flower.reply"),
             *("governance.dataset", "governance.vote", "governance.participation"),
