@@ -15,6 +15,7 @@ from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, PeerFault
 from fedproto.events.rounds import ParticipationSigned
+from fedproto.evidence import EvidenceStore
 from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
 from fedproto.party import Party, now_ms, utc_now
@@ -25,7 +26,6 @@ from member_node.artifact_client import ArtifactClient
 from member_node.ballot import Found
 from member_node.consent import Consent, Site
 from member_node.egress import EgressJournal
-from member_node.evidence import EvidenceStore
 from member_node.gate import GatedChannel
 from member_node.ledger_client import LedgerClient
 from member_node.log import Log

@@ -9,7 +9,7 @@ phases of SA-1 from the member's side. A shell module.
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -56,6 +56,19 @@ class MemberHalf(Protocol):
 
     def share_keys(self, key_list: bytes) -> bytes:
         """Phase 1."""
+
+    @property
+    def awaits_openings(self) -> Sequence[MemberId]:
+        """The dealers of whom it complained, and who have not opened the pair yet."""
+
+    def check_shares(self, share_list: bytes) -> Sequence[bytes]:
+        """Phase 1: return the complaints over what was dealt."""
+
+    def take_opening(self, opening: bytes) -> None:
+        """Take the pair that a dealer opened."""
+
+    def open_share(self, complaint: bytes) -> bytes:
+        """Open the pair that a holder complained of."""
 
     def mask(
         self, share_list: bytes, delta: FlatVector, weight: float, rounding_seed: bytes
@@ -161,6 +174,8 @@ class ExchangeSession:
         shares = half.share_keys(self._expect("key_list").key_list)
         self._send(MemberFrame(encrypted_shares=shares))
         share_list = self._expect("share_list").share_list
+        for complaint in half.check_shares(share_list):
+            self._send(MemberFrame(complaint=complaint))
         upload_digest = self._upload(share_list, self._await_trained())
         survivors = self._expect("survivor_list").survivor_list
         confirmation = half.confirm(survivors)
@@ -200,15 +215,26 @@ class ExchangeSession:
                 continue
             if frame.WhichOneof("frame") == kind:
                 return frame
-            raise _out_of_order(kind, frame.WhichOneof("frame"))
+            self._dispute(frame, kind)
 
     def _await_trained(self) -> TrainedDelta:
-        """Wait for the trainer; the coordinator has nothing to say meanwhile but an abort."""
-        while self._trained is None:
+        """Wait for the trainer, and for the pairs that this member complained of."""
+        while self._trained is None or self._half.awaits_openings:
             frame = self._next_frame()
             if frame is not None:
-                raise _out_of_order("abort", frame.WhichOneof("frame"))
+                self._dispute(frame, "abort")
         return self._trained
+
+    def _dispute(self, frame: CoordinatorFrame, expected: str) -> None:
+        """Take a frame of a dispute; the half knows when there is one. Any other is out of order."""
+        match frame.WhichOneof("frame"):
+            case "complaint":
+                opening = self._half.open_share(frame.complaint)
+                self._send(MemberFrame(opening=opening))
+            case "opening":
+                self._half.take_opening(frame.opening)
+            case other:
+                raise _out_of_order(expected, other)
 
     def _next_frame(self) -> CoordinatorFrame | None:
         """Return the next frame, or nothing when it was the trainer that had something to say."""

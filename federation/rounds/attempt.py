@@ -19,6 +19,7 @@ from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import FederationError, LocalFault, PeerFault
 from fedproto.identity import VerifyKey
 from fedproto.ids import MemberId
+from fedproto.secagg.faults import IdentifiableAbort
 from fedproto.secagg.stages import AggregateSum
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame
 
@@ -55,10 +56,14 @@ class AttemptRunner:
         journal: RunJournal,
         stopping: Callable[[], bool],
         spool: Chunks,
+        barred: frozenset[MemberId] = frozenset(),
     ) -> None:
+        """Begin; `barred` were named in an earlier attempt at the round."""
         content = authorisation.content
         self._content = content
-        self._server = SecAggServer(authorisation=authorisation, roster=roster, chunks=spool)
+        self._server = SecAggServer(
+            authorisation=authorisation, roster=roster, chunks=spool, barred=barred
+        )
         self._attempt: Attempt = phases.begin(
             frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
         )
@@ -80,13 +85,20 @@ class AttemptRunner:
             while self._attempt.phase is not Phase.DONE:
                 total = self._phase()
         except FederationError as error:
-            if isinstance(error, PeerFault) and error.peer in self._content.members:
-                self.excluded[MemberId(error.peer)] = error.code
+            self.excluded |= dict.fromkeys(self._culprits(error), error.code)
             self._note("aborted", code=error.code)
             self._attempt = phases.abort(self._attempt)
             raise
         assert total is not None  # noqa: S101  # closing the last phase gives the sum
         return total
+
+    def _culprits(self, error: FederationError) -> list[MemberId]:
+        """Return the members that an error names."""
+        if isinstance(error, IdentifiableAbort):
+            return list(error.culprits)
+        if isinstance(error, PeerFault) and error.peer in self._content.members:
+            return [MemberId(error.peer)]
+        return []
 
     def _phase(self) -> AggregateSum | None:
         with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
@@ -138,6 +150,9 @@ class AttemptRunner:
             if complete and answers is phase and member in self._attempt.waiting:
                 self._attempt = phases.answered(self._attempt, member)
                 self._note(_WORDS[phase], member=member, size=self._received[member])
+        except IdentifiableAbort:
+            # What was dealt cannot be used: the end of the attempt, not of one member's part.
+            raise
         except FederationError as error:
             if error.code == _LATE:
                 return
@@ -154,6 +169,10 @@ class AttemptRunner:
                 server.receive_advertise(member, frame.advertise)
             case "encrypted_shares":
                 server.receive_shares(member, frame.encrypted_shares)
+            case "complaint":
+                return self._relay("complaint", server.receive_complaint(member, frame.complaint))
+            case "opening":
+                return self._relay("opening", server.receive_opening(member, frame.opening))
             case "masked_header":
                 server.receive_header(member, frame.masked_header)
                 return False
@@ -176,6 +195,16 @@ class AttemptRunner:
                     mend="both sides need versions of Renmei that speak the same format",
                 )
         return True
+
+    def _relay(self, kind: str, message: tuple[MemberId, bytes] | None) -> bool:
+        """Pass a dispute on to whom it concerns; it completes nobody's part."""
+        if message is not None:
+            to, raw = message
+            complaint = kind == "complaint"
+            frame = CoordinatorFrame(complaint=raw) if complaint else CoordinatorFrame(opening=raw)
+            self._lobby.send(to, frame)
+            self._note(kind, member=to)
+        return False
 
     def _close(self) -> AggregateSum | None:
         """Close the phase: tell those who are left what follows from it."""
@@ -223,7 +252,8 @@ class AttemptRunner:
         )
 
     def _too_few(self) -> LocalFault:
-        reasons = ", ".join(f"{m}: {code}" for m, code in sorted(self.excluded.items()))
+        out = self.excluded | dict.fromkeys(self._attempt.waiting, "no answer")
+        reasons = ", ".join(f"{member}: {why}" for member, why in sorted(out.items()))
         return LocalFault(
             _TOO_FEW,
             what=f"round {self._content.round} was aborted in phase {self._attempt.phase.value}",

@@ -37,8 +37,10 @@ from fedproto.authorisation import (
 from fedproto.durable import write_atomic
 from fedproto.errors import FederationError, LocalFault
 from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
+from fedproto.evidence import EvidenceStore
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId, RunId
-from fedproto.party import Party, now_ms
+from fedproto.party import Party, now_ms, utc_now
+from fedproto.secagg.faults import IdentifiableAbort
 from fedproto.secagg.stages import AggregateSum
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 
@@ -46,6 +48,7 @@ MAX_ATTEMPTS = 3
 # Training and all phases of an attempt must fit; Flower delivers within some seconds.
 _PHASES = 6
 _FLOWER_POLL_S = 0.5
+_BARRED = "RNM-SECAGG-0006"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -212,6 +215,7 @@ class RunDriver:
             journal=self.journal,
             stopping=self._must_stop,
             spool=spool,
+            barred=self._barred(round_no),
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
@@ -219,6 +223,9 @@ class RunDriver:
             total = runner.run()
             following, size = self._record(started, step, total, runner.excluded, lobby)
         except FederationError as error:
+            if isinstance(error, IdentifiableAbort):
+                store = EvidenceStore(root=self.directory)
+                store.keep(error, b"", authorisation.raw, utc_now())
             for member in content.members:
                 lobby.dismiss(member, error)
             self._record_abort(started, error.code, runner.excluded)
@@ -229,6 +236,16 @@ class RunDriver:
         # The round is closed: too few witnesses from here on stop the run, and undo nothing.
         self.register.await_cosigned(size, self.witness_patience_s)
         return following
+
+    def _barred(self, round_no: int) -> frozenset[MemberId]:
+        """Return whom an earlier attempt at this round was ended for; the ledger remembers them."""
+        return frozenset(
+            item.member
+            for attempt in self._attempts()
+            if attempt.started.body.round == round_no and attempt.closed
+            for item in attempt.closed.body.excluded
+            if item.reason == _BARRED
+        )
 
     def _authorise(self, round_no: int, attempt: int) -> SignedAuthorisation:
         mandate, state = self._mandate, self.register.ledger.state

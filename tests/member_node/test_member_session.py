@@ -12,6 +12,7 @@ import pytest
 from node_kit import MODEL_OUT, PATIENCE_S, ExchangeHalf
 
 from fedproto.errors import FederationError, LocalFault, PeerFault
+from fedproto.evidence import EvidenceStore
 from fedproto.ids import MemberId, sha256_hex
 from fedproto.party import utc_now
 from fedproto.secagg.params import Params
@@ -21,7 +22,6 @@ from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame
 from member_node import egress
 from member_node.consent import authenticate
 from member_node.egress import EgressJournal
-from member_node.evidence import EvidenceStore
 from member_node.gate import gated
 from member_node.secagg_client import SecAggClient
 from member_node.session import ExchangeSession, TrainedDelta

@@ -20,6 +20,14 @@ class UploadChunk(_message.Message):
     data: bytes
     def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
+class ChunkRequest(_message.Message):
+    __slots__ = ("member", "index")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    index: int
+    def __init__(self, member: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
+
 class Abort(_message.Message):
     __slots__ = ("code", "why", "culprit")
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -31,7 +39,7 @@ class Abort(_message.Message):
     def __init__(self, code: _Optional[str] = ..., why: _Optional[str] = ..., culprit: _Optional[str] = ...) -> None: ...
 
 class MemberFrame(_message.Message):
-    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort")
+    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort", "complaint", "opening", "read_chunk", "audited")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTED_SHARES_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +48,10 @@ class MemberFrame(_message.Message):
     CONFIRM_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
+    COMPLAINT_FIELD_NUMBER: _ClassVar[int]
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    READ_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    AUDITED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     advertise: bytes
     encrypted_shares: bytes
@@ -48,7 +60,11 @@ class MemberFrame(_message.Message):
     confirm: bytes
     reveal: bytes
     abort: Abort
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ...) -> None: ...
+    complaint: bytes
+    opening: bytes
+    read_chunk: ChunkRequest
+    audited: bytes
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., read_chunk: _Optional[_Union[ChunkRequest, _Mapping]] = ..., audited: _Optional[bytes] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("model_out", "ledger_index", "included")
@@ -61,17 +77,25 @@ class Result(_message.Message):
     def __init__(self, model_out: _Optional[bytes] = ..., ledger_index: _Optional[int] = ..., included: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoordinatorFrame(_message.Message):
-    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort")
+    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort", "complaint", "opening", "transcript", "chunk")
     KEY_LIST_FIELD_NUMBER: _ClassVar[int]
     SHARE_LIST_FIELD_NUMBER: _ClassVar[int]
     SURVIVOR_LIST_FIELD_NUMBER: _ClassVar[int]
     CONFIRMATIONS_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
+    COMPLAINT_FIELD_NUMBER: _ClassVar[int]
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
     key_list: bytes
     share_list: bytes
     survivor_list: bytes
     confirmations: bytes
     result: Result
     abort: Abort
-    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ...) -> None: ...
+    complaint: bytes
+    opening: bytes
+    transcript: bytes
+    chunk: UploadChunk
+    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., chunk: _Optional[_Union[UploadChunk, _Mapping]] = ...) -> None: ...

@@ -1,8 +1,7 @@
-"""Evidence: what the coordinator sent when it broke the protocol, kept at the member.
+"""Evidence: what another party sent when it broke the protocol, kept by whom it was sent to.
 
-Decides nothing. Writes the offending bytes beside what was expected, so that the member can show them
-to the others. Holds only what came from the coordinator, never what this node would have answered.
-A shell module.
+Decides nothing. Writes the offending bytes beside what was authorised, so that they can be shown to
+the others. Holds only what came from others, never what this party would have answered. A shell module.
 """
 
 import datetime
@@ -14,14 +13,14 @@ from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import PeerFault
 from fedproto.ids import sha256_hex
 from fedproto.jcs import Json
-from fedproto.secagg.faults import Equivocation
+from fedproto.secagg.faults import Equivocation, IdentifiableAbort
 
 DIRECTORY = "evidence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceStore:
-    """Where a member keeps evidence."""
+    """Where a party keeps evidence."""
 
     root: Path
 
@@ -34,8 +33,8 @@ class EvidenceStore:
         stem = f"{at:%Y%m%dT%H%M%S%f}-{fault.code}"
         write_atomic(directory / f"{stem}.received", received, mode=0o600)
         write_atomic(directory / f"{stem}.authorisation", authorisation, mode=0o600)
-        # Both of two lists that contradict each other: either alone would prove nothing.
-        signed = fault.evidence if isinstance(fault, Equivocation) else ()
+        # All messages that contradict each other: any alone would prove nothing.
+        signed = fault.evidence if isinstance(fault, Equivocation | IdentifiableAbort) else ()
         for number, message in enumerate(signed):
             write_atomic(directory / f"{stem}.signed-{number}", message, mode=0o600)
         case: Json = {
@@ -43,6 +42,7 @@ class EvidenceStore:
             "at": int(at.timestamp() * 1000),
             "code": fault.code,
             "peer": fault.peer,
+            "culprits": list(getattr(fault, "culprits", (fault.peer,))),
             "what": fault.what,
             "why": fault.why,
             "received_sha256": sha256_hex(received),

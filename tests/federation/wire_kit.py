@@ -1,0 +1,139 @@
+"""One attempt over gRPC on loopback: the real runner and lobby, and a real session for each member."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import grpc
+from secagg_members import NAMES, Members, signing_key
+
+from federation.exchange import Lobby, _read
+from federation.journal import RunJournal
+from federation.rounds.attempt import AttemptRunner
+from federation.rounds.spool import Spool
+from fedproto.errors import FederationError
+from fedproto.secagg.keying_messages import EncryptedShares
+from fedproto.secagg.messages import decode, encode
+from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame
+from member_node.egress import EgressJournal
+from member_node.gate import gated
+from member_node.session import ExchangeSession, TrainedDelta
+
+PATIENCE_S = 30.0
+
+
+class Wire:
+    """Plays one attempt; `outcomes` has each member's result or error, and `total` the sum."""
+
+    def __init__(self, root, *, timeout_s=10.0, barred=frozenset(), members=None):
+        self.root = root
+        self.members = members or Members()
+        self.lobby = Lobby(frozenset(NAMES))
+        self.journal = RunJournal()
+        self.frames = {name: [] for name in NAMES}
+        self.spool = Spool(root / "spool")
+        self.runner = AttemptRunner(
+            authorisation=self.members.authorisation,
+            roster=self.members.roster,
+            cohort=3,
+            phase_timeout_s=timeout_s,
+            lobby=self.lobby,
+            journal=self.journal,
+            stopping=lambda: False,
+            spool=self.spool,
+            barred=barred,
+        )
+        for name, half in self.members.halves.items():
+            half.advertise = partial(self.members.advertised.get, name)
+        self.outcomes, self.error, self.total = {}, None, None
+        self.receipts = {}
+
+    def play(self, after=lambda wire: None):
+        """Run members and coordinator to the end; `after` does what follows the sum."""
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            playing = {name: pool.submit(self._member, name) for name in NAMES}
+            try:
+                self.total = self.runner.run()
+                after(self)
+            except FederationError as error:
+                self.error = error
+                for name in NAMES:
+                    self.lobby.dismiss(name, error)
+            finally:
+                self.lobby.close()
+            for name, future in playing.items():
+                self.outcomes[name] = future.exception(PATIENCE_S) or future.result()
+        self.spool.close()
+        return self
+
+    def words(self, state):
+        return [event for event in self.journal._events if event.state == state]
+
+    def _member(self, name):
+        server, port = self._serve(name)
+        (self.root / name).mkdir()
+        journal = EgressJournal(self.root / name, lambda: 1)
+        trained = Future()
+        trained.set_result(TrainedDelta(delta=self.members.delta(name), weight=1.0))
+        to = f"127.0.0.1:{port}"
+        try:
+            with grpc.insecure_channel(to) as channel:
+                return self.session(name, gated(channel, journal, to), trained).run()
+        finally:
+            server.stop(0)
+
+    def session(self, name, channel, trained):
+        return ExchangeSession(
+            channel=channel,
+            authorisation=self.members.authorisation,
+            half=self.members.halves[name],
+            trained=trained,
+            rounding_seed=bytes(32),
+            sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
+            timeout_s=PATIENCE_S,
+        )
+
+    def _serve(self, name):
+        def session(requests, context):
+            outbox = self.lobby.join(name)
+            context.add_callback(lambda: outbox.put(None))
+            next(requests)
+            words = (self.lobby, name, self._kept(name, requests))
+            threading.Thread(target=_read, args=words, daemon=True).start()
+            while (frame := outbox.get()) is not None:
+                yield frame
+
+        server = grpc.server(ThreadPoolExecutor(2))
+        handler = grpc.stream_stream_rpc_method_handler(
+            session, MemberFrame.FromString, CoordinatorFrame.SerializeToString
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("fedproto.v1.Exchange", {"Session": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        return server, port
+
+    def _kept(self, name, requests):
+        for frame in requests:
+            self.frames[name].append(frame)
+            yield frame
+
+
+def deals_badly(members, dealer, holder, **changes):
+    """Let a dealer sign for one holder an entry that cannot be used."""
+    half = members.halves[dealer]
+    honest = half.share_keys
+
+    def share_keys(key_list):
+        message = decode(EncryptedShares, honest(key_list), peer=dealer)
+        entries = list(message.entries)
+        place = NAMES.index(holder)
+        entries[place] = replace(entries[place], **changes)
+        digests = tuple(entry.digest for entry in entries)
+        header = replace(message.header, entry_digests=digests).signed_by(signing_key(dealer))
+        half._seen.sent = header
+        return encode(EncryptedShares(header=header, entries=tuple(entries)))
+
+    half.share_keys = share_keys
