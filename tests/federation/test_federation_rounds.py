@@ -1,6 +1,8 @@
 """Whole rounds between a real coordinator and real members, over mTLS, with members that die."""
 
+import json
 import queue
+from dataclasses import replace
 
 import federation_kit as kit
 import numpy as np
@@ -16,6 +18,8 @@ from fedproto.errors import LocalFault
 from fedproto.events.rounds import Outcome
 from fedproto.layout import vector_digest
 from fedproto.party import now_ms, runtime_socket
+from fedproto.secagg.keying_messages import EncryptedShares
+from fedproto.secagg.messages import decode, encode
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, quantise
 from fedproto.v1.dispatch_pb2 import NodeReply, ReportRequest
@@ -178,6 +182,39 @@ def test_a_member_that_sends_a_wrong_message_is_out_and_the_round_goes_on(runnin
     assert record.excluded[0].reason.startswith("RNM-SECAGG") or record.excluded[
         0
     ].reason.startswith("RNM-SIG")
+
+
+class DealsBadly:
+    """A member that commits, under its own signature, to another self seed than it deals."""
+
+    def __init__(self, half):
+        self.half = half
+
+    def __getattr__(self, name):
+        return getattr(self.half, name)
+
+    def share_keys(self, key_list):
+        message = decode(EncryptedShares, self.half.share_keys(key_list), peer="nec")
+        header = replace(message.header, self_seed_commitment=bytes(32))
+        header = header.signed_by(self.half._key)
+        self.half._seen.sent = header
+        return encode(replace(message, header=header))
+
+
+def test_a_dealer_that_ended_an_attempt_is_named_and_left_out_of_the_next(running):
+    federation = running()
+    federation.federation.members["nec"].tampers = DealsBadly
+    federation.start_run(rounds=1)
+    events, rounds = federation.finish()
+    assert events[-1].state == "finished", events[-1]
+    first, last = (attempt.closed.body for attempt in rounds)
+    assert (first.outcome, first.reason) == (Outcome.ABORTED, "RNM-SECAGG-0006")
+    reasons = {item.member: item.reason for item in first.excluded}
+    assert reasons == dict.fromkeys(MEMBERS, "RNM-ROUND-0001") | {"nec": "RNM-SECAGG-0006"}
+    assert last.included == ("honda", "softbank", "sony")
+    assert [(e.member, e.reason) for e in last.excluded] == [("nec", "RNM-SECAGG-0006")]
+    (case,) = federation.coordinator.party.root.rglob("evidence/*.json")
+    assert json.loads(case.read_bytes())["culprits"] == ["nec"]
 
 
 def test_no_delta_is_in_any_frame_or_file_of_the_coordinator(running, monkeypatch):
