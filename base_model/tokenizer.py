@@ -1,16 +1,18 @@
 """The tokenizer: byte-level BPE trained on the base corpus alone, in Hugging Face format.
 
 Decides the vocabulary. Digits are single tokens; every text comes back byte for byte. Trains without
-randomness, so one corpus gives one vocabulary.
+randomness, so one corpus gives one vocabulary. The tokens of series come after those of text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
 from base_model import offline  # noqa: F401  # switches the hub off
+from base_model.series import BINS, Vocabulary
 from fedproto.errors import LocalFault
 
 BOS, EOS, PAD = 0, 1, 2
@@ -39,6 +41,37 @@ def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
     # The words "<bos>" in a document are text: only we begin a document.
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def with_series(tokenizer: Tokenizer, bins: int = BINS) -> Vocabulary:
+    """Add the tokens of series after those of text, and return where they stand."""
+    vocabulary = Vocabulary(first=tokenizer.get_vocab_size(), bins=bins)
+    tokenizer.add_special_tokens(list(vocabulary.words))
+    return vocabulary
+
+
+def series_vocabulary(tokenizer: Tokenizer) -> Vocabulary | None:
+    """Return where a tokenizer has its tokens of series, or nothing if it has none."""
+    first = tokenizer.token_to_id("<series>")
+    if first is None:
+        return None
+    marks = Vocabulary(first=first, bins=0).size
+    return Vocabulary(first=first, bins=tokenizer.get_vocab_size() - first - marks)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderText:
+    """How a tokenizer writes the header of a series."""
+
+    tokenizer: Tokenizer
+
+    def ids(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
+        return list(self.tokenizer.encode(text).ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens."""
+        return str(self.tokenizer.decode(list(ids)))
 
 
 def load(directory: Path) -> Tokenizer:

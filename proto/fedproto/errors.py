@@ -147,6 +147,9 @@ CODES: dict[str, Code] = {
     "RNM-DATA-0001": Code(Exit.FAILED, "the corpus is missing", "コーパスがありません"),
     "RNM-DATA-0002": Code(Exit.FAILED, "the corpus cannot be read", "コーパスを読み取れません"),
     "RNM-DATA-0003": Code(Exit.FAILED, "the corpus is empty", "コーパスが空です"),
+    "RNM-DATA-0004": Code(
+        Exit.FAILED, "a series of readings is malformed", "時系列データの形式が正しくありません"
+    ),
     "RNM-MODEL-0001": Code(
         Exit.VERIFY, "the base model has another digest", "基盤モデルのダイジェストが違います"
     ),
