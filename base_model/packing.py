@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from base_model.fetch import file_sha256
 from base_model.sources import Document
 from base_model.tokenizer import BOS, EOS
 from fedproto.durable import disk_fault, write_atomic
@@ -51,6 +52,85 @@ def pack(
 
 def read(directory: Path) -> Tokens:
     """Read a packed stream; raise RNM-DATA-0001 or RNM-DATA-0002 if it is not there or damaged."""
+    recorded = _index(directory)
+    try:
+        shards = [(directory / name).read_bytes() for name in recorded["shards"]]
+    except OSError as error:
+        raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
+    if [sha256_hex(shard) for shard in shards] != recorded["sha256"]:
+        raise _damaged(directory, "a shard is not the one that the index names")
+    return np.frombuffer(b"".join(shards), "<u2")
+
+
+class Stream:
+    """A token stream in shards that are mapped, not read: memory doesn't grow with the corpus.
+
+    Each shard is verified against the index when the first window touches it.
+    """
+
+    def __init__(self, *, sizes: Sequence[int], digest: Digest, load: Callable[[int], Tokens]):
+        self._ends = np.cumsum(np.asarray([0, *sizes], np.int64))
+        self._load = load
+        self._loaded: dict[int, Tokens] = {}
+        self.digest = digest
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> "Stream":
+        """Return a stream of tokens that are in memory."""
+        digest = sha256_hex(tokens.tobytes())
+        return cls(sizes=[tokens.size], digest=digest, load=lambda _: tokens)
+
+    @classmethod
+    def open(cls, directory: Path) -> "Stream":
+        """Return the stream packed into a directory.
+
+        Raises:
+            LocalFault: RNM-DATA-0001 it is not there; RNM-DATA-0002 it is damaged, here or, for a
+                shard's content, once a window touches it.
+        """
+        recorded = _index(directory)
+        paths = [directory / name for name in recorded["shards"]]
+        try:
+            sizes = [path.stat().st_size // 2 for path in paths]
+        except OSError as error:
+            raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
+
+        def load(number: int) -> Tokens:
+            if file_sha256(paths[number]) != recorded["sha256"][number]:
+                raise _damaged(
+                    directory, f"{paths[number].name} is not the one that the index names"
+                )
+            return np.memmap(paths[number], "<u2", "r")
+
+        return cls(sizes=sizes, digest=sha256_hex(" ".join(recorded["sha256"]).encode()), load=load)
+
+    @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return int(self._ends[-1])
+
+    def window(self, start: int, length: int) -> Tokens:
+        """Return `length` tokens from `start` on, across shards."""
+        if start < 0 or start + length > self.size:
+            raise ValueError(
+                f"tokens {start} to {start + length} are not in a stream of {self.size}"
+            )
+        first = int(np.searchsorted(self._ends, start, side="right")) - 1
+        parts: list[Tokens] = []
+        while length > 0:
+            begin = start - int(self._ends[first])
+            part = self._shard(first)[begin : begin + length]
+            parts.append(part)
+            start, length, first = start + len(part), length - len(part), first + 1
+        return np.concatenate(parts)
+
+    def _shard(self, number: int) -> Tokens:
+        if number not in self._loaded:
+            self._loaded[number] = self._load(number)
+        return self._loaded[number]
+
+
+def _index(directory: Path) -> dict[str, Any]:
     index = directory / _INDEX
     if not index.is_file():
         raise LocalFault(
@@ -59,14 +139,7 @@ def read(directory: Path) -> Tokens:
             why=f"{_INDEX} is missing: packing has not ended",
             mend="run it again; finished shards are kept",
         )
-    recorded = _recorded(index)
-    try:
-        shards = [(directory / name).read_bytes() for name in recorded["shards"]]
-    except OSError as error:
-        raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
-    if [sha256_hex(shard) for shard in shards] != recorded["sha256"]:
-        raise _damaged(directory, "a shard is not the one that the index names")
-    return np.frombuffer(b"".join(shards), "<u2")
+    return _recorded(index)
 
 
 def _recorded(index: Path) -> dict[str, Any]:

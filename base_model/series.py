@@ -9,7 +9,7 @@ silence. Trusts no sequence of tokens: what a model wrote is read strictly. Pure
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -190,6 +190,14 @@ def _require_width(channel: Channel, width: float) -> None:
     # Bins must be told apart in float64, or a value would not come back into its own.
     if width and width < 16 * math.ulp(max(abs(channel.low), abs(channel.high))):
         raise _malformed(f"the scale of {channel.name} is too narrow to be cut into bins")
+
+
+def cut(series: Quantised, rows: int) -> list[Quantised]:
+    """Return pieces of at most `rows` rows, each with the header: what fits a window is whole."""
+    if rows < 1:
+        raise ValueError("a piece has a row at least")
+    starts = range(0, len(series.levels), rows)
+    return [replace(series, levels=series.levels[start : start + rows]) for start in starts]
 
 
 def to_tokens(series: Quantised, vocabulary: Vocabulary, text: Text) -> list[int]:

@@ -89,6 +89,11 @@ CODES: dict[str, Code] = {
     "RNM-CONSENT-0006": Code(
         Exit.VERIFY, "the model or layout is another one", "モデルまたは構成が一致しません"
     ),
+    "RNM-CONSENT-0007": Code(
+        Exit.POLICY,
+        "the sum of the round before was not audited",
+        "前のラウンドの合計が監査されていません",
+    ),
     # ledger
     "RNM-LEDGER-0001": Code(Exit.VERIFY, "the ledger does not verify", "台帳を検証できません"),
     "RNM-LEDGER-0002": Code(Exit.FAILED, "the ledger cannot be written", "台帳に書き込めません"),
@@ -133,6 +138,11 @@ CODES: dict[str, Code] = {
         "what a member dealt cannot be used",
         "メンバーが配布したシェアは使用できません",
     ),
+    "RNM-SECAGG-0007": Code(
+        Exit.VERIFY,
+        "the published sum is not that of the uploads",
+        "公開された合計がアップロードの合計と一致しません",
+    ),
     # what leaves a silo, and what a node remembers
     "RNM-EGRESS-0001": Code(
         Exit.POLICY, "this must not leave the premises", "この電文は拠点外に送信できません"
@@ -149,6 +159,9 @@ CODES: dict[str, Code] = {
     "RNM-DATA-0003": Code(Exit.FAILED, "the corpus is empty", "コーパスが空です"),
     "RNM-DATA-0004": Code(
         Exit.FAILED, "a series of readings is malformed", "時系列データの形式が正しくありません"
+    ),
+    "RNM-DATA-0005": Code(
+        Exit.CONFLICT, "the position is of other data", "データの位置情報が別のデータのものです"
     ),
     "RNM-MODEL-0001": Code(
         Exit.VERIFY, "the base model has another digest", "基盤モデルのダイジェストが違います"

@@ -11,7 +11,7 @@ from base_kit import some_documents
 from tokenizers import Tokenizer
 
 from base_model import packing
-from base_model.packing import Batches, pack
+from base_model.packing import Batches, Stream, pack
 from base_model.sources import Document
 from base_model.tokenizer import BOS, EOS
 from base_model.tokenizer import save as save_tokenizer
@@ -136,3 +136,43 @@ def test_a_corpus_shorter_than_a_window_is_named() -> None:
     with pytest.raises(LocalFault) as caught:
         batches(size=8)
     assert caught.value.code == "RNM-DATA-0003"
+
+
+def test_a_stream_in_shards_gives_the_windows_of_the_whole(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_SHARD", 50)
+    whole = pack(some_documents(), tokenizer, tmp_path)
+    stream = Stream.open(tmp_path)
+    assert len(list(tmp_path.glob("*.bin"))) == 5
+    assert stream.size == whole.size
+    for start in range(0, whole.size - 700, 611):
+        assert np.array_equal(stream.window(start, 700), whole[start : start + 700])
+    assert np.array_equal(stream.window(0, whole.size), whole)
+    for start, length in ((-1, 5), (whole.size - 4, 5)):
+        with pytest.raises(ValueError, match="not in a stream"):
+            stream.window(start, length)
+
+
+def test_a_damaged_shard_is_refused_when_a_window_touches_it(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_SHARD", 50)
+    pack(some_documents(), tokenizer, tmp_path)
+    last = sorted(tmp_path.glob("*.bin"))[-1]
+    data = bytearray(last.read_bytes())
+    data[3] ^= 1
+    last.write_bytes(data)
+    stream = Stream.open(tmp_path)
+    stream.window(0, 10)
+    with pytest.raises(LocalFault) as caught:
+        stream.window(stream.size - 10, 10)
+    assert caught.value.code == "RNM-DATA-0002"
+    assert last.name in caught.value.why
+    last.unlink()
+    with pytest.raises(LocalFault):
+        Stream.open(tmp_path)
+    (tmp_path / "index.json").unlink()
+    with pytest.raises(LocalFault) as caught:
+        Stream.open(tmp_path)
+    assert caught.value.code == "RNM-DATA-0001"
