@@ -67,7 +67,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Input:
+class Input:
     """One thing that a corpus is read from; `archive_sha256` is empty for an installed package."""
 
     name: str
@@ -109,7 +109,7 @@ def build_domain(name: str, cache: Path, lock: Lock) -> Split:
         LocalFault: RNM-DATA-0001 a source was not fetched; RNM-DATA-0002 an archive cannot be read;
             RNM-DATA-0003 nothing came out.
     """
-    inputs, absent = _inputs(name, cache, lock)
+    inputs, absent = inputs_of(name, cache, lock)
     # A package that came or changed since makes another corpus.
     made_of = jcs.dumps([_VERSION, lock.digest, [item.name for item in inputs], list(absent)])
     built = cache / "built" / f"{name}-{sha256_hex(made_of)[:16]}"
@@ -203,7 +203,7 @@ def _documents(path: Path, raw: bytes) -> tuple[Document, ...]:
 
 
 def _extract(
-    name: str, lock: Lock, inputs: Sequence[_Input], absent: Sequence[str], built: Path
+    name: str, lock: Lock, inputs: Sequence[Input], absent: Sequence[str], built: Path
 ) -> None:
     sources: list[Json] = []
     seen: set[str] = set()
@@ -247,7 +247,7 @@ def _extract(
     write_atomic(built / "manifest.json", manifest)
 
 
-def _describe(item: _Input, documents: Sequence[Document]) -> Json:
+def _describe(item: Input, documents: Sequence[Document]) -> Json:
     return {
         "name": item.name,
         "licence": item.licence,
@@ -258,15 +258,19 @@ def _describe(item: _Input, documents: Sequence[Document]) -> Json:
     }
 
 
-def _inputs(name: str, cache: Path, lock: Lock) -> tuple[list[_Input], list[str]]:
-    """Return what a corpus is read from, and the names of the sources that it goes on without."""
-    inputs: list[_Input] = []
+def inputs_of(name: str, cache: Path, lock: Lock) -> tuple[list[Input], list[str]]:
+    """Return what a corpus is read from, and the names of the sources that it goes on without.
+
+    Raises:
+        LocalFault: RNM-DATA-0001 a source was not fetched.
+    """
+    inputs: list[Input] = []
     absent: list[str] = []
     for source in lock.of(name):
         if present(source, cache):
             label = f"{source.name} {source.version}"
             inputs.append(
-                _Input(
+                Input(
                     name=label,
                     licence=source.licence,
                     archive_sha256=source.sha256,
@@ -289,9 +293,9 @@ def _inputs(name: str, cache: Path, lock: Lock) -> tuple[list[_Input], list[str]
     return inputs, absent
 
 
-def _docstrings(names: Sequence[str]) -> list[_Input]:
+def _docstrings(names: Sequence[str]) -> list[Input]:
     return [
-        _Input(
+        Input(
             name=f"{package.name} {package.version}",
             licence=package.licence,
             archive_sha256="",

@@ -23,7 +23,7 @@ from fedproto.durable import disk_fault, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
 
-Tokens = np.ndarray[Any, np.dtype[np.uint16]]
+Tokens = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
 _INDEX = "index.json"
 _SHARD = 500
@@ -42,12 +42,43 @@ def pack(
     key = _key(documents, tokenizer)
     index = directory / _INDEX
     if not index.exists() or _recorded(index).get("key") != key:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_fault(directory, error) from None
-        _write_shards(documents, tokenizer, directory, key, on_progress)
+        make_directory(directory)
+
+        def encoded(start: int, stop: int) -> list[list[int]]:
+            texts = [document.text for document in documents[start:stop]]
+            return [list(found.ids) for found in tokenizer.encode_batch_fast(texts)]
+
+        kind = _kind(tokenizer.get_vocab_size())
+        _write_shards(_Work(len(documents), encoded, kind, key), directory, on_progress)
     return read(directory)
+
+
+def pack_tokens(pieces: Sequence[Sequence[int]], vocabulary: int, directory: Path) -> Tokens:
+    """Return the stream of pieces that are tokens already, such as series, packed like documents."""
+    key = sha256_hex(json.dumps([vocabulary, [list(piece) for piece in pieces]]).encode())
+    index = directory / _INDEX
+    if not index.exists() or _recorded(index).get("key") != key:
+        make_directory(directory)
+
+        def given(start: int, stop: int) -> list[list[int]]:
+            return [list(piece) for piece in pieces[start:stop]]
+
+        work = _Work(len(pieces), given, _kind(vocabulary), key)
+        _write_shards(work, directory, lambda done, total: None)
+    return read(directory)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and what is above it; raise RNM-DISK-0001 where there is no room."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_fault(directory, error) from None
+
+
+def _kind(vocabulary: int) -> str:
+    """Return how a token is stored: two bytes wherever they suffice."""
+    return "<u2" if vocabulary <= 2**16 else "<u4"
 
 
 def read(directory: Path) -> Tokens:
@@ -59,7 +90,7 @@ def read(directory: Path) -> Tokens:
         raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
     if [sha256_hex(shard) for shard in shards] != recorded["sha256"]:
         raise _damaged(directory, "a shard is not the one that the index names")
-    return np.frombuffer(b"".join(shards), "<u2")
+    return np.frombuffer(b"".join(shards), recorded["kind"])
 
 
 class Stream:
@@ -91,7 +122,8 @@ class Stream:
         recorded = _index(directory)
         paths = [directory / name for name in recorded["shards"]]
         try:
-            sizes = [path.stat().st_size // 2 for path in paths]
+            width = np.dtype(recorded["kind"]).itemsize
+            sizes = [path.stat().st_size // width for path in paths]
         except OSError as error:
             raise _damaged(directory, f"a shard cannot be read ({type(error).__name__})") from None
 
@@ -100,9 +132,10 @@ class Stream:
                 raise _damaged(
                     directory, f"{paths[number].name} is not the one that the index names"
                 )
-            return np.memmap(paths[number], "<u2", "r")
+            return np.memmap(paths[number], recorded["kind"], "r")
 
-        return cls(sizes=sizes, digest=sha256_hex(" ".join(recorded["sha256"]).encode()), load=load)
+        digests = " ".join([recorded["kind"], *recorded["sha256"]])
+        return cls(sizes=sizes, digest=sha256_hex(digests.encode()), load=load)
 
     @property
     def size(self) -> int:
@@ -145,7 +178,12 @@ def _index(directory: Path) -> dict[str, Any]:
 def _recorded(index: Path) -> dict[str, Any]:
     try:
         content = json.loads(index.read_bytes())
-        return {name: content[name] for name in ("key", "shards", "sha256")}
+        recorded = {name: content[name] for name in ("key", "shards", "sha256")}
+        # Packed before there were larger vocabularies: two bytes a token.
+        recorded["kind"] = content.get("kind", "<u2")
+        if recorded["kind"] not in {"<u2", "<u4"}:
+            raise ValueError
+        return recorded
     except (OSError, ValueError, KeyError, TypeError):
         raise _damaged(index.parent, f"{_INDEX} cannot be read") from None
 
@@ -164,28 +202,32 @@ def _key(documents: Sequence[Document], tokenizer: Tokenizer) -> Digest:
     return sha256_hex((tokenizer.to_str() + "\0\0" + texts).encode())
 
 
-def _write_shards(
-    documents: Sequence[Document],
-    tokenizer: Tokenizer,
-    directory: Path,
-    key: Digest,
-    on_progress: Callable[[int, int], None],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is packed: `pieces(start, stop)` gives the tokens of each piece, without its marks."""
+
+    count: int
+    pieces: Callable[[int, int], list[list[int]]]
+    kind: str
+    key: Digest
+
+
+def _write_shards(work: _Work, directory: Path, on_progress: Callable[[int, int], None]) -> None:
     names: list[str] = []
     digests: list[str] = []
-    for start in range(0, len(documents), _SHARD):
+    for start in range(0, work.count, _SHARD):
+        stop = min(start + _SHARD, work.count)
         # The key in the name: a shard of other documents is never taken for one of these.
-        path = directory / f"{key[:16]}-{start // _SHARD:05d}.bin"
+        path = directory / f"{work.key[:16]}-{start // _SHARD:05d}.bin"
         if not path.exists():
-            texts = [document.text for document in documents[start : start + _SHARD]]
             ids: list[int] = []
-            for encoding in tokenizer.encode_batch_fast(texts):
-                ids += [BOS, *encoding.ids, EOS]
-            write_atomic(path, np.asarray(ids, "<u2").tobytes())
+            for piece in work.pieces(start, stop):
+                ids += [BOS, *piece, EOS]
+            write_atomic(path, np.asarray(ids, work.kind).tobytes())
         names.append(path.name)
         digests.append(sha256_hex(path.read_bytes()))
-        on_progress(min(start + _SHARD, len(documents)), len(documents))
-    content = {"key": key, "shards": names, "sha256": digests}
+        on_progress(stop, work.count)
+    content = {"key": work.key, "kind": work.kind, "shards": names, "sha256": digests}
     write_atomic(directory / _INDEX, json.dumps(content).encode())
 
 

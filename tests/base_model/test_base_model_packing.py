@@ -176,3 +176,23 @@ def test_a_damaged_shard_is_refused_when_a_window_touches_it(
     with pytest.raises(LocalFault) as caught:
         Stream.open(tmp_path)
     assert caught.value.code == "RNM-DATA-0001"
+
+
+@pytest.mark.parametrize(("vocabulary", "kind"), [(2**16, "uint16"), (2**16 + 1, "uint32")])
+def test_tokens_of_a_large_vocabulary_keep_their_numbers(
+    tmp_path: Path, vocabulary: int, kind: str
+) -> None:
+    pieces = [[5, vocabulary - 1], [7]]
+    stream = packing.pack_tokens(pieces, vocabulary, tmp_path)
+    assert stream.dtype == kind
+    assert stream.tolist() == [BOS, 5, vocabulary - 1, EOS, BOS, 7, EOS]
+    assert Stream.open(tmp_path).window(0, 7).tolist() == stream.tolist()
+    own = Batches(stream=stream, sequence=6, seed=1)
+    assert own.batch(0, 1).tolist() == [stream.tolist()]
+    packing.pack_tokens([[9]], vocabulary, tmp_path)
+    assert packing.read(tmp_path).tolist() == [BOS, 9, EOS]
+    index = tmp_path / "index.json"
+    index.write_text(index.read_text().replace("<u", ">u"))
+    with pytest.raises(LocalFault) as caught:
+        packing.read(tmp_path)
+    assert caught.value.code == "RNM-DATA-0002"
