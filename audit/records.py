@@ -33,7 +33,9 @@ from fedproto.events.rounds import (
     RoundClosed,
     RoundStarted,
     RunApproved,
+    SumAudited,
     UpdateCommitted,
+    Verdict,
 )
 from fedproto.governance.charter import Charter, Clause, Role
 from fedproto.governance.rules import Ballot, refuse
@@ -84,12 +86,30 @@ class Round:
     started: Logged[RoundStarted]
     commitments: tuple[Logged[UpdateCommitted], ...] = ()
     receipts: tuple[Logged[ParticipationSigned], ...] = ()
+    audits: tuple[Logged[SumAudited], ...] = ()
     closed: Logged[RoundClosed] | None = None
 
     @property
     def aggregated(self) -> bool:
         """Whether the attempt led to an adapter."""
         return self.closed is not None and self.closed.body.outcome is Outcome.AGGREGATED
+
+    @property
+    def disputed(self) -> Logged[SumAudited] | None:
+        """The first audit that refused the sum; nothing rests on an adapter whose sum is disputed."""
+        return next((act for act in self.audits if act.body.verdict is Verdict.REFUSED), None)
+
+    @property
+    def auditors(self) -> tuple[MemberId, ...]:
+        """The members that found the recorded sum right, in the order of the ledger."""
+        if self.closed is None:
+            return ()
+        transcript = self.closed.body.transcript_sha256
+        return tuple(
+            act.member
+            for act in self.audits
+            if act.body.verdict is Verdict.MATCHES and act.body.transcript_sha256 == transcript
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

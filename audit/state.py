@@ -68,6 +68,7 @@ RULES: dict[type[Body], Callable[[State, Logged[Any]], State]] = {
     rounds.RoundStarted: runs.start_round,
     rounds.UpdateCommitted: runs.commit_update,
     rounds.ParticipationSigned: runs.sign_participation,
+    rounds.SumAudited: runs.audit_sum,
     rounds.RoundClosed: runs.close_round,
     rounds.BudgetSpent: runs.spend_budget,
     oversight_events.AnchorMade: oversight.make_anchor,

@@ -88,6 +88,11 @@ class Lobby:
         if outbox is not None:
             outbox.put(frame)
 
+    def backlog(self, member: MemberId) -> int:
+        """Return how many frames a member has not read yet."""
+        outbox = self._outboxes.get(member)
+        return outbox.qsize() if outbox is not None else 0
+
     def dismiss(self, member: MemberId, error: FederationError) -> None:
         """Tell a member why it is out, and end its stream."""
         abort = Abort(code=error.code, why=error.why[:200])

@@ -31,6 +31,7 @@ RULES: dict[str, tuple[Role, ...]] = {
     "/fedproto.v1.Governance/Propose": (Role.ADMINISTRATOR,),
     "/fedproto.v1.Governance/Vote": (Role.TRAINER,),
     "/fedproto.v1.Governance/SignParticipation": (Role.TRAINER,),
+    "/fedproto.v1.Governance/AuditSum": (Role.TRAINER,),
     # The charter decides by the act; who only reads has no way to write, whatever a charter says.
     "/fedproto.v1.Governance/Submit": tuple(
         role for role in Role if role not in {Role.AUDITOR, Role.OBSERVER}

@@ -127,6 +127,10 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
         """Take participation.signed."""
         return self._admit(request, context, "participation.signed")
 
+    def AuditSum(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Take sum.audited."""
+        return self._admit(request, context, "sum.audited")
+
     def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Take any other act of the caller's own; the charter says who may."""
         response = self._admit(request, context, "")

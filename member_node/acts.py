@@ -13,7 +13,7 @@ from fedproto import telemetry
 from fedproto.errors import FederationError
 from fedproto.events.governance import VoteCast
 from fedproto.events.models import DatasetDeclared
-from fedproto.events.rounds import ParticipationSigned
+from fedproto.events.rounds import ParticipationSigned, SumAudited
 from fedproto.ids import Digest
 from fedproto.party import Party
 from fedproto.statements import Body, seal_event
@@ -61,6 +61,11 @@ class ActClient:
         channel = self._channel.about(receipt.run, receipt.round)
         stub = governance_pb2_grpc.GovernanceStub(channel)
         return self._submit(stub.SignParticipation, receipt)
+
+    def audit_sum(self, finding: SumAudited) -> bytes:
+        """Say whether a round's sum is that of its uploads."""
+        channel = self._channel.about(finding.run, finding.round)
+        return self._submit(governance_pb2_grpc.GovernanceStub(channel).AuditSum, finding)
 
     def _submit(self, call: Callable[..., Any], body: Body) -> bytes:
         state = self._ledger.state

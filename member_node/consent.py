@@ -120,7 +120,7 @@ def check(
     Raises:
         LocalFault: RNM-GOV-0004 work is stopped; RNM-CONSENT-0001 no mandate covers it; -0002 its term is over; -0003 it was
             answered before; -0004 the member's policy; -0005 it does not follow from the mandate;
-            -0006 another model; RNM-STATE-0001 this node's marks are older than its own receipts.
+            -0006 another model; -0007 the sum before was not audited; RNM-STATE-0001 this node's marks are older than its own receipts.
     """
     round_ = authorisation.content
     if grounds is None:
@@ -218,12 +218,28 @@ def _check_position(round_: Authorisation, grounds: Grounds) -> None:
     number = len(aggregated) + 1
     plan = grounds.mandate.body.plan
     model_in = aggregated[-1].model_out if aggregated else plan.initial_adapter
+    _check_audited(round_, grounds.attempts)
     if round_.round != number:
         raise _forged(f"round {round_.round} does not follow: the ledger is at round {number}")
     if round_.prev != prev:
         raise _forged("prev is not the last closed round in the ledger")
     if round_.model_in != model_in:
         raise _other_model("model_in is not the adapter that the ledger's last round led to")
+
+
+def _check_audited(round_: Authorisation, attempts: tuple[Round, ...]) -> None:
+    """T members must have found the sum of the round before right: one that no one checks may be any."""
+    done = [attempt for attempt in attempts if attempt.aggregated]
+    if not done:
+        return
+    last = done[-1]
+    disputed = last.disputed
+    if disputed is not None:
+        raise _unaudited(f"entry {disputed.index}, of {disputed.member}, refuses its sum")
+    if len(last.auditors) < round_.recovery_threshold:
+        raise _unaudited(
+            f"{len(last.auditors)} members audited its sum, fewer than {round_.recovery_threshold}"
+        )
 
 
 def _check_entry(authorisation: SignedAuthorisation, attempts: tuple[Round, ...]) -> None:
@@ -277,6 +293,11 @@ def _expired(run: RunId, why: str) -> LocalFault:
 def _forged(why: str) -> LocalFault:
     mend = "keep the node's log and tell the other members: the coordinator sent what it may not"
     return _refusal("RNM-CONSENT-0005", why, mend)
+
+
+def _unaudited(why: str) -> LocalFault:
+    mend = "nothing at this node: ask the coordinator why, and put it before the members"
+    return _refusal("RNM-CONSENT-0007", f"of the round before, {why}", mend)
 
 
 def _other_model(why: str) -> LocalFault:

@@ -38,6 +38,7 @@ KINDS: dict[str, str] = {
     "governance.dataset": "a dataset's salted commitment, signed",
     "governance.vote": "a ballot, signed",
     "governance.participation": "a receipt of one round, signed",
+    "governance.audit": "whether this node found a round's sum right, signed",
     "ledger.read": "a request to read the ledger",
     "artifact.read": "a request for a model by digest",
     "witness.answer": "a cosignature over a checkpoint",

@@ -23,6 +23,7 @@ _METHODS = {
     "/fedproto.v1.Governance/DeclareDataset": "governance.dataset",
     "/fedproto.v1.Governance/Vote": "governance.vote",
     "/fedproto.v1.Governance/SignParticipation": "governance.participation",
+    "/fedproto.v1.Governance/AuditSum": "governance.audit",
     "/fedproto.v1.Ledger/GetCheckpoint": "ledger.read",
     "/fedproto.v1.Ledger/GetEntries": "ledger.read",
     "/fedproto.v1.Artifacts/Get": "artifact.read",

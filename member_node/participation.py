@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, PeerFault
-from fedproto.events.rounds import ParticipationSigned
+from fedproto.events.rounds import ParticipationSigned, SumAudited, Verdict
 from fedproto.evidence import EvidenceStore
 from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
@@ -34,6 +34,7 @@ from member_node.ports import Answer, Task
 from member_node.preparation import Preparation
 from member_node.secagg_client import SecAggClient
 from member_node.session import ExchangeSession, Upload
+from member_node.sum_auditor import Finding
 from member_node.training import BackgroundTraining, Lesson
 
 # How long a node waits for the ledger to show, cosigned, what it was sent.
@@ -136,7 +137,9 @@ class Participation:
             half=half,
             trained=self.training.start(_lesson(consent), model_in),
             rounding_seed=_rounding_seed(consent, self.party.profile.id),
+            me=self.party.profile.id,
             sign_receipt=sign_receipt,
+            sign_audit=lambda finding: self._sign_audit(consent, finding),
             timeout_s=max(1.0, (consent.content.not_after - self.clock_ms()) / 1000),
         )
         try:
@@ -173,6 +176,19 @@ class Participation:
                 dataset=dataset,
                 upload_sha256=upload.digest,
                 upload_bytes=upload.bytes,
+            )
+        )
+
+    def _sign_audit(self, consent: Consent, finding: Finding) -> None:
+        content = consent.content
+        self.acts.audit_sum(
+            SumAudited(
+                run=content.run,
+                round=content.round,
+                attempt=content.attempt,
+                transcript_sha256=finding.transcript,
+                verdict=Verdict.REFUSED if finding.fault else Verdict.MATCHES,
+                chunks=finding.chunks,
             )
         )
 

@@ -1,4 +1,4 @@
-"""The member's half of secure aggregation SA-1: phases 0 to 4 of one attempt, without transport.
+"""The member's half of secure aggregation SA-1: phases 0 to 5 of one attempt, without transport.
 
 Decides what this member tells the coordinator, and refuses whatever could open its delta: a list
 below the threshold, a list that leaves it out or shows others something else, a survivor set without
@@ -27,6 +27,7 @@ from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
 from fedproto.secagg import ring
+from fedproto.secagg.audit_messages import SumTranscript
 from fedproto.secagg.dealing import UnusableShareError
 from fedproto.secagg.faults import COORDINATOR, forbidden, not_genuine
 from fedproto.secagg.keying_messages import EncryptedShares, KeyList, ShareHeader, ShareList
@@ -43,6 +44,7 @@ from fedproto.secagg.messages import decode, encode
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import quantise
 from fedproto.secagg.stages import MaskedVector, SharePair, upload_root
+from fedproto.secagg.sum_audit import Witnessed
 from member_node.secagg_disputes import Disputes
 from member_node.secagg_keys import AttemptKeys
 from member_node.secagg_transcript import Transcript
@@ -55,6 +57,7 @@ class _Phase(Enum):
     MASK = "mask"
     CONFIRM = "confirm"
     REVEAL = "reveal"
+    AUDIT = "audit"
     DONE = "done"
     ENDED = "ended"
 
@@ -65,7 +68,8 @@ _NEXT = {
     _Phase.CHECK: _Phase.MASK,
     _Phase.MASK: _Phase.CONFIRM,
     _Phase.CONFIRM: _Phase.REVEAL,
-    _Phase.REVEAL: _Phase.DONE,
+    _Phase.REVEAL: _Phase.AUDIT,
+    _Phase.AUDIT: _Phase.DONE,
 }
 
 
@@ -105,6 +109,7 @@ class SecAggClient:
         if (content.pass_no > 1) != (summed is not None):
             raise forbidden("a later pass needs the survivors of the one before, a first has none")
         self._summed = summed
+        self._coordinator = authorisation.key
         self._key = key
         self._entropy = entropy
         self._phase = _Phase.ADVERTISE
@@ -248,6 +253,13 @@ class SecAggClient:
             ).signed_by(self._key)
             self._forget()
             return encode(message)
+
+    def take_transcript(self, transcript: bytes) -> tuple[Witnessed, SumTranscript]:
+        """Phase 5: return what this member saw of the attempt, and what the coordinator signed of it."""
+        with self._once(_Phase.AUDIT):
+            published = decode(SumTranscript, transcript, peer=COORDINATOR)
+            published.verify(self._coordinator)
+            return self._seen.witnessed(), published
 
     @contextmanager
     def _once(self, phase: _Phase) -> Iterator[None]:

@@ -23,6 +23,7 @@ from fedproto.secagg.keying_messages import (
 from fedproto.secagg.masking_messages import Confirm, UploadHeader, survivor_list_digest
 from fedproto.secagg.messages import Signed, encode
 from fedproto.secagg.params import Params
+from fedproto.secagg.sum_audit import Witnessed
 
 
 class Transcript:
@@ -46,6 +47,8 @@ class Transcript:
         self.neighbours: tuple[MemberId, ...] = ()
         self.dealt: tuple[MemberId, ...] = ()
         self.survivors: tuple[MemberId, ...] = ()
+        self._headers: dict[MemberId, ShareHeader] = {}
+        self._uploads: dict[MemberId, UploadHeader] = {}
         # What this member signed last: it must come back in the next list.
         self.sent: Signed | None = None
         self.h1 = self.h2 = self.h3 = b""
@@ -70,20 +73,35 @@ class Transcript:
         """Phase 1: believe U2."""
         self.require_signed(headers, h1=self.h1)
         self._require_set(headers, tuple(self.listed), "share list")
-        self.dealt = tuple(header.member for header in headers)
+        self._headers = {header.member: header for header in headers}
+        self.dealt = tuple(self._headers)
         self.h2 = share_list_digest(self.ctx, self.h1, headers)
 
     def take_survivors(self, headers: Sequence[UploadHeader]) -> None:
         """Phase 3: believe U3."""
         self.require_signed(headers, h1=self.h1, h2=self.h2)
         self._require_set(headers, self.dealt, "survivor list")
-        self.survivors = tuple(header.member for header in headers)
+        self._uploads = {header.member: header for header in headers}
+        self.survivors = tuple(self._uploads)
         self.h3 = survivor_list_digest(self.ctx, self.h2, headers)
 
     def take_confirms(self, confirms: Sequence[Confirm]) -> None:
         """Phase 4: believe that enough members confirmed the same U3."""
         self.require_signed(confirms, h1=self.h1, h2=self.h2, h3=self.h3)
         self._require_members(confirms, self.survivors, "list of confirmations")
+
+    def witnessed(self) -> Witnessed:
+        """Return what this member saw of the attempt, to hold a published sum to."""
+        return Witnessed(
+            ctx=self.ctx,
+            h1=self.h1,
+            h2=self.h2,
+            h3=self.h3,
+            params=self._params,
+            keys=self.listed,
+            shares=self._headers,
+            uploads=self._uploads,
+        )
 
     def edge(self, dealer: MemberId, holder: MemberId) -> Edge:
         """Return the place of a dealt pair."""

@@ -22,10 +22,20 @@ from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, LocalFault, PeerFault
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
+from fedproto.secagg.audit_messages import SumTranscript
+from fedproto.secagg.sum_audit import Witnessed
 from fedproto.transport import from_rpc_error
 from fedproto.v1 import exchange_pb2_grpc
-from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame, UploadChunk
+from fedproto.v1.exchange_pb2 import (
+    Abort,
+    ChunkRequest,
+    CoordinatorFrame,
+    Hello,
+    MemberFrame,
+    UploadChunk,
+)
 from member_node.gate import GatedChannel
+from member_node.sum_auditor import Finding, audit_sum
 
 COORDINATOR = "coordinator"
 _MAX_WHY = 200
@@ -81,6 +91,9 @@ class MemberHalf(Protocol):
     def reveal(self, confirmations: bytes) -> bytes:
         """Phase 4."""
 
+    def take_transcript(self, transcript: bytes) -> tuple[Witnessed, SumTranscript]:
+        """Phase 5: return what was seen of the attempt, and what the coordinator signed of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedDelta:
@@ -122,7 +135,9 @@ class ExchangeSession:
         half: MemberHalf,
         trained: _Trained,
         rounding_seed: bytes,
+        me: MemberId,
         sign_receipt: Callable[[Upload], None],
+        sign_audit: Callable[[Finding], None],
         timeout_s: float,
     ) -> None:
         round_ = authorisation.content
@@ -132,7 +147,9 @@ class ExchangeSession:
         self._future = trained
         self._trained: TrainedDelta | None = None
         self._rounding_seed = rounding_seed
+        self._me = me
         self._sign_receipt = sign_receipt
+        self._sign_audit = sign_audit
         self._timeout_s = timeout_s
         # Frames are pulled one by one when the network has room: an upload is never held twice.
         self._outbox: queue.SimpleQueue[Iterable[MemberFrame] | None] = queue.SimpleQueue()
@@ -184,12 +201,31 @@ class ExchangeSession:
         self._sign_receipt(upload)
         self._send(MemberFrame(confirm=confirmation))
         self._send(MemberFrame(reveal=half.reveal(self._expect("confirmations").confirmations)))
+        self._audit(self._expect("transcript").transcript)
         result = self._expect("result").result
         return RoundResult(
             upload=upload,
             model_out=Digest(result.model_out.hex()),
             included=tuple(MemberId(member) for member in result.included),
         )
+
+    def _audit(self, transcript: bytes) -> None:
+        """Add this member's slice of the sum up again; what is found goes into the ledger."""
+        with telemetry.tracer().start_as_current_span("member.audit") as span:
+            seen, published = self._half.take_transcript(transcript)
+            finding = audit_sum(self._me, seen, published, self._ask_chunk, self._take_chunk)
+            span.set_attribute("chunks", finding.chunks)
+        self._sign_audit(finding)
+        if finding.fault is not None:
+            raise finding.fault
+        self._send(MemberFrame(audited=bytes.fromhex(finding.transcript)))
+
+    def _ask_chunk(self, member: MemberId, index: int) -> None:
+        self._send(MemberFrame(read_chunk=ChunkRequest(member=member, index=index)))
+
+    def _take_chunk(self) -> tuple[int, bytes]:
+        chunk = self._expect("chunk").chunk
+        return chunk.index, chunk.data
 
     def _upload(self, share_list: bytes, trained: TrainedDelta) -> Digest:
         with telemetry.tracer().start_as_current_span("member.mask") as span:

@@ -17,6 +17,7 @@ from fedproto.events.rounds import (
     RoundClosed,
     RoundStarted,
     RunApproved,
+    SumAudited,
     UpdateCommitted,
 )
 from fedproto.governance import rules
@@ -86,6 +87,9 @@ def _check_order(run: Run, body: RoundStarted) -> None:
     expected, model_in = (1, 1), run.mandate.body.plan.initial_adapter
     if run.last is not None:
         last, closed = run.last.started.body, run.last.closed
+        if run.last.disputed is not None:
+            # Who is wrong is for the members to find out; a later attempt would sum the same deltas.
+            raise refuse(f"entry {run.last.disputed.index} refuses the sum of round {last.round}")
         if closed is None:
             raise refuse(f"round {last.round} attempt {last.attempt} is still open", AGAIN)
         aborted = closed.body.outcome is Outcome.ABORTED
@@ -156,6 +160,19 @@ def sign_participation(state: State, act: Logged[ParticipationSigned]) -> State:
     return _with_attempt(state, run, number, changed)
 
 
+def audit_sum(state: State, act: Logged[SumAudited]) -> State:
+    """What a member that signed for an attempt found of its sum, once; it may come after the close."""
+    body = act.body
+    run, number = _attempt(state, body.run, (body.round, body.attempt))
+    attempt = run.rounds[number]
+    if all(receipt.member != act.member for receipt in attempt.receipts):
+        raise refuse(f"{act.member} signed for nothing in this attempt")
+    if any(audit.member == act.member for audit in attempt.audits):
+        raise refuse(f"{act.member} has audited this attempt", AGAIN)
+    changed = replace(attempt, audits=(*attempt.audits, act))
+    return _with_attempt(state, run, number, changed)
+
+
 def close_round(state: State, act: Logged[RoundClosed]) -> State:
     """The record of the open attempt: everyone invited is in the sum or excluded with a reason."""
     rules.check_roles(state.charter, act.member, (Role.OPERATOR,), "round.closed")
@@ -172,8 +189,21 @@ def close_round(state: State, act: Logged[RoundClosed]) -> State:
     if body.model_in != started.model_in:
         raise refuse("the round started from another adapter")
     _check_cohort(run, started, body)
+    if body.outcome is Outcome.AGGREGATED:
+        _check_audits(attempt, body)
     rounds = (*run.rounds[:-1], replace(attempt, closed=act))
     return _with_run(state, body.run, replace(run, rounds=rounds))
+
+
+def _check_audits(attempt: Round, body: RoundClosed) -> None:
+    """No adapter stands on a sum that an auditor refused, or that was not the one audited."""
+    if attempt.disputed is not None:
+        raise refuse(
+            f"entry {attempt.disputed.index}, of {attempt.disputed.member}, refuses the sum"
+        )
+    for act in attempt.audits:
+        if act.body.transcript_sha256 != body.transcript_sha256:
+            raise refuse(f"{act.member} audited another sum than the one recorded")
 
 
 def _check_cohort(run: Run, started: RoundStarted, body: RoundClosed) -> None:

@@ -27,13 +27,14 @@ class Presence:
     invited: int | None
     committed: int | None
     receipt: int | None
+    audited: int | None
     dataset: Digest | None
     closed: int | None
 
     @property
     def cites(self) -> tuple[int, ...]:
         """Every entry that this rests on, in order."""
-        named = (self.invited, self.committed, self.receipt, self.closed)
+        named = (self.invited, self.committed, self.receipt, self.audited, self.closed)
         return tuple(sorted({index for index in named if index is not None}))
 
 
@@ -69,6 +70,7 @@ def _of(attempt: Round, member: MemberId) -> Presence:
     started, closed = attempt.started, attempt.closed
     receipt = next((r for r in attempt.receipts if r.member == member), None)
     committed = next((c for c in attempt.commitments if c.member == member), None)
+    audited = next((a for a in attempt.audits if a.member == member), None)
     standing, reason = _standing(attempt, member)
     return Presence(
         run=started.body.run,
@@ -81,6 +83,7 @@ def _of(attempt: Round, member: MemberId) -> Presence:
         invited=started.index,
         committed=committed.index if committed else None,
         receipt=receipt.index if receipt else None,
+        audited=audited.index if audited else None,
         dataset=receipt.body.dataset if receipt else None,
         closed=closed.index if closed else None,
     )

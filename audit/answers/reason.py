@@ -100,6 +100,7 @@ _OF_A_RUN = (
     | rounds.RoundClosed
     | rounds.UpdateCommitted
     | rounds.ParticipationSigned
+    | rounds.SumAudited
     | rounds.BudgetSpent
 )
 _DECISIONS = (

@@ -17,20 +17,24 @@ from federation.secure_aggregation.uploads import Chunks
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import FederationError, LocalFault, PeerFault
-from fedproto.identity import VerifyKey
+from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import MemberId
-from fedproto.secagg.faults import IdentifiableAbort
+from fedproto.secagg.faults import IdentifiableAbort, not_genuine
+from fedproto.secagg.messages import encode
 from fedproto.secagg.stages import AggregateSum
-from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame
+from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame, UploadChunk
 
 _LATE = "RNM-SECAGG-0005"
 _TOO_FEW = "RNM-SECAGG-0002"
+# Chunks of 1 MiB that wait for one auditor; it asks for half as many ahead.
+_UNREAD = 8
 _WORDS = {
     Phase.ADVERTISE: "joined",
     Phase.SHARE: "shared",
     Phase.UPLOAD: "masked",
     Phase.CONFIRM: "confirmed",
     Phase.REVEAL: "revealed",
+    Phase.AUDIT: "audited",
 }
 # The phase that a frame answers: the same bytes may come again later, and are no answer then.
 _ANSWERS = {
@@ -39,6 +43,7 @@ _ANSWERS = {
     "masked_chunk": Phase.UPLOAD,
     "confirm": Phase.CONFIRM,
     "reveal": Phase.REVEAL,
+    "audited": Phase.AUDIT,
 }
 
 
@@ -56,6 +61,7 @@ class AttemptRunner:
         journal: RunJournal,
         stopping: Callable[[], bool],
         spool: Chunks,
+        key: SigningKey,
         barred: frozenset[MemberId] = frozenset(),
     ) -> None:
         """Begin; `barred` were named in an earlier attempt at the round."""
@@ -67,6 +73,7 @@ class AttemptRunner:
         self._attempt: Attempt = phases.begin(
             frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
         )
+        self._key = key
         self._timeout_s = phase_timeout_s
         self._lobby = lobby
         self._journal = journal
@@ -83,13 +90,13 @@ class AttemptRunner:
         total: AggregateSum | None = None
         try:
             while self._attempt.phase is not Phase.DONE:
-                total = self._phase()
+                total = self._phase() or total
         except FederationError as error:
             self.excluded |= dict.fromkeys(self._culprits(error), error.code)
             self._note("aborted", code=error.code)
             self._attempt = phases.abort(self._attempt)
             raise
-        assert total is not None  # noqa: S101  # closing the last phase gives the sum
+        assert total is not None  # noqa: S101  # closing the reveal phase gives the sum
         return total
 
     def _culprits(self, error: FederationError) -> list[MemberId]:
@@ -183,6 +190,12 @@ class AttemptRunner:
                 server.receive_confirm(member, frame.confirm)
             case "reveal":
                 server.receive_reveal(member, frame.reveal)
+            case "read_chunk":
+                self._serve(member, MemberId(frame.read_chunk.member), frame.read_chunk.index)
+                return False
+            case "audited":
+                # A word that it is done; what it found is in the ledger, where the round is closed.
+                return True
             case "abort":
                 self._lose(member, frame.abort.code or "RNM-ROUND-0001")
                 return False
@@ -221,6 +234,10 @@ class AttemptRunner:
                 self._broadcast(CoordinatorFrame(confirmations=self._server.close_confirm()))
             case Phase.REVEAL:
                 total = self._server.finish()
+                published = self._server.published.signed_by(self._key)
+                self._broadcast(CoordinatorFrame(transcript=encode(published)))
+            case Phase.AUDIT:
+                pass
             case Phase.DONE | Phase.ABORTED:
                 raise ValueError("an attempt that has ended has no phase to close")
         for member in self._attempt.waiting:
@@ -228,6 +245,13 @@ class AttemptRunner:
         self._note("closed")
         self._attempt = phases.close(self._attempt, frozenset(self._present))
         return total
+
+    def _serve(self, auditor: MemberId, member: MemberId, index: int) -> None:
+        """Send a chunk to an auditor, and hold no more of them for it than it takes."""
+        if self._lobby.backlog(auditor) >= _UNREAD:
+            raise not_genuine(auditor, "it asks for more chunks than it reads")
+        data = self._server.read_masked(auditor, member, index)
+        self._lobby.send(auditor, CoordinatorFrame(chunk=UploadChunk(index=index, data=data)))
 
     def _broadcast(self, frame: CoordinatorFrame) -> None:
         for member in sorted(self._attempt.answered & self._present):

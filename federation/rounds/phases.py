@@ -1,6 +1,6 @@
 """The phases of one attempt at a round: a transition table. Pure.
 
-    ADVERTISE -> SHARE -> UPLOAD -> CONFIRM -> REVEAL -> DONE
+    ADVERTISE -> SHARE -> UPLOAD -> CONFIRM -> REVEAL -> AUDIT -> DONE
         any of them -> ABORTED
 
 An attempt moves on when every member that it waits for has answered or left, or when it is late and
@@ -22,6 +22,7 @@ class Phase(Enum):
     UPLOAD = "upload"
     CONFIRM = "confirm"
     REVEAL = "reveal"
+    AUDIT = "audit"
     DONE = "done"
     ABORTED = "aborted"
 
@@ -39,7 +40,8 @@ NEXT = {
     Phase.SHARE: Phase.UPLOAD,
     Phase.UPLOAD: Phase.CONFIRM,
     Phase.CONFIRM: Phase.REVEAL,
-    Phase.REVEAL: Phase.DONE,
+    Phase.REVEAL: Phase.AUDIT,
+    Phase.AUDIT: Phase.DONE,
 }
 
 
@@ -59,7 +61,7 @@ class Attempt:
     @property
     def needed(self) -> int:
         """How many answers this phase needs: until the upload a whole cohort, then a threshold."""
-        if self.phase in (Phase.CONFIRM, Phase.REVEAL):
+        if self.phase in (Phase.CONFIRM, Phase.REVEAL, Phase.AUDIT):
             return self.threshold
         return max(self.cohort, self.threshold)
 

@@ -49,6 +49,7 @@ MAX_ATTEMPTS = 3
 _PHASES = 6
 _FLOWER_POLL_S = 0.5
 _BARRED = "RNM-SECAGG-0006"
+_DISPUTED = "RNM-SECAGG-0007"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,20 +216,27 @@ class RunDriver:
             journal=self.journal,
             stopping=self._must_stop,
             spool=spool,
+            key=self.party.signing_key,
             barred=self._barred(round_no),
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
             self._dispatch(authorisation)
             total = runner.run()
+            self._require_audited(authorisation, total)
             following, size = self._record(started, step, total, runner.excluded, lobby)
-        except FederationError as error:
+        except FederationError as failure:
+            # Whatever ended the attempt: a refused sum is what the members have to look at.
+            error = self._disputed() or failure
             if isinstance(error, IdentifiableAbort):
                 store = EvidenceStore(root=self.directory)
                 store.keep(error, b"", authorisation.raw, utc_now())
             for member in content.members:
                 lobby.dismiss(member, error)
             self._record_abort(started, error.code, runner.excluded)
+            if error.code == _DISPUTED:
+                # The sum is known by now: another attempt over other members would show a difference.
+                raise error from None
             return None
         finally:
             self.hub.close(authorisation.ctx)
@@ -246,6 +254,34 @@ class RunDriver:
             for item in attempt.closed.body.excluded
             if item.reason == _BARRED
         )
+
+    def _disputed(self) -> LocalFault | None:
+        """Return the end of the run if an auditor refused the sum of the newest attempt."""
+        attempt = self._attempts()[-1]
+        if attempt.disputed is None:
+            return None
+        return LocalFault(
+            _DISPUTED,
+            what=f"round {attempt.started.body.round} was aborted and the run ended",
+            why=f"{attempt.disputed.member} refused the sum in entry {attempt.disputed.index}",
+            mend="compare its evidence with the transcript; the members vote on what follows",
+        )
+
+    def _require_audited(self, authorisation: SignedAuthorisation, total: AggregateSum) -> None:
+        """Refuse to record a sum that an auditor refused, or that fewer than T found right."""
+        disputed = self._disputed()
+        if disputed is not None:
+            raise disputed
+        audits = self._attempts()[-1].audits
+        right = [a for a in audits if a.body.transcript_sha256 == total.transcript_sha256]
+        needed = authorisation.content.recovery_threshold
+        if len(right) < needed:
+            raise LocalFault(
+                "RNM-SECAGG-0002",
+                what=f"round {authorisation.content.round} was aborted",
+                why=f"{len(right)} members audited the sum, fewer than {needed}",
+                mend="see the ledger for who did; the next attempt asks all of them again",
+            )
 
     def _authorise(self, round_no: int, attempt: int) -> SignedAuthorisation:
         mandate, state = self._mandate, self.register.ledger.state

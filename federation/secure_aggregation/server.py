@@ -4,9 +4,11 @@ Decides who is in each phase, and checks all that it relays, so that members may
 they find wrong. A member's bad message is refused and named, and leaves the attempt as it was; a
 member that stays silent is a dropout. It learns the sets U1, U2, U3, the sum and nothing else. A
 message that arrives after its phase was closed is refused and not kept: its sender's self seed is
-then never recovered. What a member dealt and cannot be used ends the attempt and names it. Whoever calls it closes the phases, and serialises calls: it is not thread-safe.
+then never recovered. What a member dealt and cannot be used ends the attempt and names it. Whoever
+calls it closes the phases, and serialises calls: it is not thread-safe.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -14,11 +16,13 @@ from federation.secure_aggregation.disputes import Disputes
 from federation.secure_aggregation.intake import Intake, Phase, out_of_turn
 from federation.secure_aggregation.keying import Keying
 from federation.secure_aggregation.recovery import Recovery
+from federation.secure_aggregation.transcript import publish
 from federation.secure_aggregation.uploads import Chunks, ChunksInMemory, Uploads
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.identity import VerifyKey
 from fedproto.ids import Digest, MemberId
 from fedproto.secagg import ring
+from fedproto.secagg.audit_messages import SumTranscript
 from fedproto.secagg.dispute_messages import Complaint, Opening
 from fedproto.secagg.faults import IdentifiableAbort, not_genuine
 from fedproto.secagg.faults import barred as barred_from
@@ -36,6 +40,10 @@ from fedproto.secagg.messages import Signed, decode, encode
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import dequantise
 from fedproto.secagg.stages import AggregateSum
+from fedproto.secagg.sum_audit import auditors
+
+# How often one auditor may ask for one chunk: once, and again where it was hurt on the way.
+READINGS = 3
 
 
 class SecAggServer:
@@ -69,6 +77,8 @@ class SecAggServer:
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
         self._reveals: dict[MemberId, Reveal] = {}
+        self._published: SumTranscript | None = None
+        self._served: Counter[tuple[MemberId, MemberId, int]] = Counter()
 
     def receive_advertise(self, member: MemberId, raw: bytes) -> None:
         """Phase 0: take a member's keys."""
@@ -202,12 +212,47 @@ class SecAggServer:
             self._recovery().left_masks(self._reveals, self._members, self._params.threshold),
         )
         mean_delta, weight = dequantise(total, self._params, len(survivors))
+        self._published = publish(
+            keying=self._keying,
+            params=self._params,
+            members=self._members,
+            h3=self._h3,
+            messages=self._transcript(),
+            uploads=self._uploads.complete,
+            reveals=self._reveals,
+            total=total,
+        )
         return AggregateSum(
             mean_delta=mean_delta,
             weight=weight,
             included=survivors,
-            transcript_sha256=Digest(self._transcript().hex()),
+            transcript_sha256=Digest(self._published.digest.hex()),
         )
+
+    @property
+    def published(self) -> SumTranscript:
+        """Phase 5: what members need to add the sum up again; unsigned, and there after `finish`."""
+        if self._published is None:
+            raise out_of_turn("the transcript was asked for before the sum")
+        return self._published
+
+    def read_masked(self, auditor: MemberId, member: MemberId, index: int) -> bytes:
+        """Phase 5: return a chunk of a survivor's upload to a member that audits it.
+
+        Raises:
+            PeerFault: RNM-SECAGG-0001 naming the auditor: the chunk is in no sum, or not its to audit.
+        """
+        survivors = self._survivors if self._published else ()
+        # The upload of a dropout is in no sum and is never served: its pair masks are published.
+        known = auditor in survivors and member in survivors
+        if not known or not 0 <= index < self._params.upload_chunks:
+            raise not_genuine(auditor, "it asked for a chunk that is not in a published sum")
+        if auditor not in auditors(index, survivors, self._params.tolerated, self._h3):
+            raise not_genuine(auditor, f"chunk {index} is not its to audit")
+        self._served[auditor, member, index] += 1
+        if self._served[auditor, member, index] > READINGS:
+            raise not_genuine(auditor, f"it asked more than {READINGS} times for one chunk")
+        return self._uploads.read_chunk(member, index)
 
     @contextmanager
     def _fatal(self) -> Iterator[None]:

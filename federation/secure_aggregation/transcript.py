@@ -27,6 +27,7 @@ def publish(
     params: Params,
     members: Sequence[MemberId],
     h3: bytes,
+    messages: bytes,
     uploads: Mapping[MemberId, MaskedHeader],
     reveals: Mapping[MemberId, Reveal],
     total: Words,
@@ -45,6 +46,7 @@ def publish(
     return SumTranscript(
         ctx=keying.ctx,
         h3=h3,
+        messages=messages,
         uploads=tuple(uploads[name] for name in survivors),
         self_seeds=tuple(
             RecoveredSecret(member=name, secret=recovered("self_shares", place))

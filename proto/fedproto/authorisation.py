@@ -7,7 +7,8 @@ only if a threshold of members signed the same authorisation. Pure.
 from dataclasses import dataclass
 
 from fedproto import envelope
-from fedproto.identity import SigningKey
+from fedproto.errors import LocalFault
+from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import Digest, MemberId, RunId, is_digest, is_run_id, tagged_hash
 from fedproto.schema import from_json, to_json
 
@@ -79,11 +80,15 @@ class Authorisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedAuthorisation:
-    """A verified RA; `ctx` is the digest that phase 0 signs, `raw` the envelope itself."""
+    """A verified RA; `ctx` is the digest that phase 0 signs, `raw` the envelope itself.
+
+    `key` is the coordinator's, which signed it: the same one signs the transcript of the sum.
+    """
 
     content: Authorisation
     ctx: bytes
     raw: bytes
+    key: VerifyKey
 
     @property
     def digest(self) -> Digest:
@@ -99,8 +104,17 @@ def seal_authorisation(content: Authorisation, key: SigningKey) -> bytes:
 def open_authorisation(raw: bytes, resolve: envelope.Resolver) -> SignedAuthorisation:
     """Verify an RA whose signer `resolve` knows; raise RNM-SIG-* or RNM-FORM-*."""
     opened = envelope.open_envelope(raw, envelope.AUTHORISATION_TYPE, resolve)
+    (key, *others) = map(resolve, opened.signers)
+    if key is None or others:
+        raise LocalFault(
+            "RNM-SIG-0002",
+            what="a round authorisation was refused",
+            why=f"it has {len(opened.signers)} signers, not one",
+            mend="the coordinator signs an authorisation with its one acting key",
+        )
     return SignedAuthorisation(
         content=from_json(Authorisation, opened.payload, "authorisation"),
         ctx=tagged_hash("renmei/v1/sa/ctx", opened.payload_bytes),
         raw=raw,
+        key=key,
     )

@@ -13,7 +13,7 @@ from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import PeerFault
 from fedproto.ids import sha256_hex
 from fedproto.jcs import Json
-from fedproto.secagg.faults import Equivocation, IdentifiableAbort
+from fedproto.secagg.faults import Equivocation, IdentifiableAbort, SumDiffers
 
 DIRECTORY = "evidence"
 
@@ -34,7 +34,8 @@ class EvidenceStore:
         write_atomic(directory / f"{stem}.received", received, mode=0o600)
         write_atomic(directory / f"{stem}.authorisation", authorisation, mode=0o600)
         # All messages that contradict each other: any alone would prove nothing.
-        signed = fault.evidence if isinstance(fault, Equivocation | IdentifiableAbort) else ()
+        kinds = Equivocation | IdentifiableAbort | SumDiffers
+        signed = fault.evidence if isinstance(fault, kinds) else ()
         for number, message in enumerate(signed):
             write_atomic(directory / f"{stem}.signed-{number}", message, mode=0o600)
         case: Json = {

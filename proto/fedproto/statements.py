@@ -48,6 +48,7 @@ from fedproto.events.rounds import (
     RoundClosed,
     RoundStarted,
     RunApproved,
+    SumAudited,
     UpdateCommitted,
 )
 from fedproto.identity import SigningKey
@@ -112,6 +113,7 @@ Body: TypeAlias = (
     | UpdateCommitted
     | ParticipationSigned
     | RoundClosed
+    | SumAudited
     | BudgetSpent
     | AnchorMade
     | StateSnapshot
@@ -147,6 +149,7 @@ BODIES: dict[str, type[Body]] = {
     "update.committed": UpdateCommitted,
     "participation.signed": ParticipationSigned,
     "round.closed": RoundClosed,
+    "sum.audited": SumAudited,
     "budget.spent": BudgetSpent,
     "anchor.made": AnchorMade,
     "state.snapshot": StateSnapshot,

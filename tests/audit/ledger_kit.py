@@ -28,6 +28,8 @@ from fedproto.events.rounds import (
     RoundClosed,
     RoundStarted,
     RunApproved,
+    SumAudited,
+    Verdict,
 )
 from fedproto.governance.charter import Action, Charter, Clause, Limits, Member, Role, Rule
 from fedproto.governance.plan import Aggregation, Lora, Method, RunPlan, Training
@@ -423,6 +425,18 @@ def receipt(member: str, number: int, attempt: int = 1, **changes: Any) -> Parti
         dataset=digest(f"dataset:{member}"),
         upload_sha256=digest(f"upload:{member}:{number}"),
         upload_bytes=4096,
+    )
+    return replace(body, **changes)
+
+
+def audited(member: str, number: int, attempt: int = 1, **changes: Any) -> SumAudited:
+    body = SumAudited(
+        run=RUN,
+        round=number,
+        attempt=attempt,
+        transcript_sha256=digest("transcript"),
+        verdict=Verdict.MATCHES,
+        chunks=3,
     )
     return replace(body, **changes)
 

@@ -20,7 +20,7 @@ from fedproto.authorisation import open_authorisation
 from fedproto.errors import FederationError
 from fedproto.events.governance import Choice, ProposalOpened, VoteCast
 from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
-from fedproto.events.rounds import ParticipationSigned
+from fedproto.events.rounds import ParticipationSigned, SumAudited, Verdict
 from fedproto.governance.charter import Action
 from fedproto.governance.plan import (
     Aggregation,
@@ -220,13 +220,26 @@ class Member:
             )
             self.act(body, "SignParticipation")
 
+        def sign_audit(finding) -> None:
+            body = SumAudited(
+                run=content.run,
+                round=content.round,
+                attempt=content.attempt,
+                transcript_sha256=finding.transcript,
+                verdict=Verdict.REFUSED if finding.fault else Verdict.MATCHES,
+                chunks=finding.chunks,
+            )
+            self.act(body, "AuditSum")
+
         session = ExchangeSession(
             channel=gated(channel, self.journal, self.address),
             authorisation=authorisation,
             half=half,
             trained=trained,
             rounding_seed=ROUNDING_SEED,
+            me=self.name,
             sign_receipt=sign_receipt,
+            sign_audit=sign_audit,
             timeout_s=60,
         )
         try:

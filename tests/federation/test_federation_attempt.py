@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from secagg_members import NAMES, Members
+from secagg_members import NAMES, Members, signing_key
 
 from federation.exchange import Gone, Lobby
 from federation.journal import RunJournal
@@ -30,6 +30,7 @@ class Stage:
             lobby=self.lobby,
             journal=self.journal,
             stopping=lambda: self.stopping,
+            key=signing_key("coordinator"),
             spool=spool or ChunksInMemory(),
         )
 

@@ -54,7 +54,15 @@ def test_the_order_of_phases_is_fixed():
             attempt = phases.answered(attempt, member)
         attempt = phases.close(attempt, ALL)
         seen.append(attempt.phase)
-    assert [p.value for p in seen] == ["advertise", "share", "upload", "confirm", "reveal", "done"]
+    assert [p.value for p in seen] == [
+        "advertise",
+        "share",
+        "upload",
+        "confirm",
+        "reveal",
+        "audit",
+        "done",
+    ]
 
 
 def test_one_who_left_is_not_waited_for_again():
@@ -80,7 +88,8 @@ def test_until_the_upload_a_whole_cohort_is_needed_then_a_threshold():
             phase=phase, waiting=frozenset(), answered=frozenset("abc"), cohort=4, threshold=3
         )
         late = phases.decide(attempt, late=False)
-        expected = Command.CLOSE if phase in (Phase.CONFIRM, Phase.REVEAL) else Command.ABORT
+        later = (Phase.CONFIRM, Phase.REVEAL, Phase.AUDIT)
+        expected = Command.CLOSE if phase in later else Command.ABORT
         assert late is expected
 
 

@@ -14,10 +14,12 @@ from federation import optimiser
 from federation.coordinator import Coordinator
 from federation.exchange import Framed, Lobby
 from federation.runs import Runs
+from federation.secure_aggregation.server import SecAggServer
 from fedproto.errors import LocalFault
-from fedproto.events.rounds import Outcome
+from fedproto.events.rounds import Outcome, RoundStarted, Verdict
 from fedproto.layout import vector_digest
 from fedproto.party import now_ms, runtime_socket
+from fedproto.secagg.audit_messages import sum_chunk_digest
 from fedproto.secagg.keying_messages import EncryptedShares
 from fedproto.secagg.messages import decode, encode
 from fedproto.secagg.params import Params
@@ -215,6 +217,50 @@ def test_a_dealer_that_ended_an_attempt_is_named_and_left_out_of_the_next(runnin
     assert [(e.member, e.reason) for e in last.excluded] == [("nec", "RNM-SECAGG-0006")]
     (case,) = federation.coordinator.party.root.rglob("evidence/*.json")
     assert json.loads(case.read_bytes())["culprits"] == ["nec"]
+
+
+def test_a_coordinator_that_published_another_sum_ends_the_run_on_the_record(running, monkeypatch):
+    finish = SecAggServer.finish
+
+    def lie(self):
+        total = finish(self)
+        # One word of the sum moved: the adapter that follows is the coordinator's own.
+        digests = (sum_chunk_digest(0, b"another sum"), *self._published.sum_digests[1:])
+        self._published = replace(self._published, sum_digests=digests)
+        return total
+
+    monkeypatch.setattr(SecAggServer, "finish", lie)
+    federation = running()
+    federation.start_run(rounds=1)
+    events, rounds = federation.finish()
+    assert (events[-1].state, events[-1].code) == ("aborted", "RNM-SECAGG-0007")
+    (attempt,) = rounds
+    assert attempt.closed.body.outcome is Outcome.ABORTED
+    assert attempt.closed.body.reason == "RNM-SECAGG-0007"
+    refusing = {act.member for act in attempt.audits if act.body.verdict is Verdict.REFUSED}
+    assert len(refusing) == 2, "t_c + 1 members look at each chunk"
+    assert attempt.disputed.member in refusing
+    again = RoundStarted(
+        run=federation.run,
+        round=1,
+        attempt=2,
+        authorisation_sha256=vector_digest(INITIAL),
+        model_in=attempt.started.body.model_in,
+        invited=MEMBERS,
+    )
+    with pytest.raises(LocalFault, match="refuses the sum of round 1"):
+        federation.coordinator.register.act(again)
+
+
+def test_every_member_of_a_sum_has_its_audit_in_the_ledger(running):
+    federation = running()
+    federation.start_run(rounds=2)
+    events, rounds = federation.finish()
+    assert events[-1].state == "finished", events[-1]
+    for attempt in rounds:
+        assert sorted(attempt.auditors) == sorted(MEMBERS)
+        shown = {act.body.transcript_sha256 for act in attempt.audits}
+        assert shown == {attempt.closed.body.transcript_sha256}
 
 
 def test_no_delta_is_in_any_frame_or_file_of_the_coordinator(running, monkeypatch):

@@ -43,11 +43,12 @@ class Wire:
             stopping=lambda: False,
             spool=self.spool,
             barred=barred,
+            key=signing_key("coordinator"),
         )
         for name, half in self.members.halves.items():
             half.advertise = partial(self.members.advertised.get, name)
         self.outcomes, self.error, self.total = {}, None, None
-        self.receipts = {}
+        self.receipts, self.findings = {}, {}
 
     def play(self, after=lambda wire: None):
         """Run members and coordinator to the end; `after` does what follows the sum."""
@@ -90,6 +91,8 @@ class Wire:
             half=self.members.halves[name],
             trained=trained,
             rounding_seed=bytes(32),
+            me=name,
+            sign_audit=lambda finding: self.findings.setdefault(name, finding),
             sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
             timeout_s=PATIENCE_S,
         )

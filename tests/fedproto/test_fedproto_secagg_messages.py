@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedproto.errors import PeerFault
 from fedproto.identity import SIGNATURE_BYTES, SigningKey
-from fedproto.secagg import dispute_messages, keying_messages, masking_messages
+from fedproto.secagg import audit_messages, dispute_messages, keying_messages, masking_messages
 from fedproto.secagg.agreement import SEALED_BYTES, WRAPPED_BYTES
 from fedproto.secagg.dispute_messages import REASONS, Complaint, Opening
 from fedproto.secagg.keying_messages import Advertise, KeyList, SealedShare, ShareHeader
@@ -129,7 +129,7 @@ anything = st.one_of(advertises, sealed, confirms, reveals, headers, masked(), c
 def test_a_class_has_all_fields_of_its_message_so_that_none_is_read_past(name):
     (cls,) = [
         getattr(module, name)
-        for module in (keying_messages, masking_messages, dispute_messages)
+        for module in (keying_messages, masking_messages, dispute_messages, audit_messages)
         if getattr(module, name, None) is not None
         and getattr(module, name).__module__ == module.__name__
     ]

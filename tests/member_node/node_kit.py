@@ -28,6 +28,7 @@ from fedproto.governance.charter import Action
 from fedproto.ids import ZERO_DIGEST, sha256_hex
 from fedproto.layout import vector_digest
 from fedproto.party import Party, now_ms, seed_file, utc_now
+from fedproto.secagg.messages import encode
 from fedproto.statements import Head, seal_event
 from fedproto.transport import SERVER_OPTIONS, Credentials, caller, to_status
 from fedproto.v1 import (
@@ -38,7 +39,7 @@ from fedproto.v1 import (
     witness_pb2_grpc,
 )
 from fedproto.v1.artifacts_pb2 import ArtifactChunk
-from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Result
+from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Result, UploadChunk
 from fedproto.v1.governance_pb2 import ActResponse
 from fedproto.v1.ledger_pb2 import EntriesChunk, GetCheckpointResponse
 from fedproto.v1.witness_pb2 import WitnessRequest
@@ -50,7 +51,7 @@ PATIENCE_S = 30
 class ExchangeHalf:
     """One attempt, honest unless a test bends a frame; keeps every byte that it got."""
 
-    def __init__(self, authorisation, roster, close=lambda _: MODEL_OUT):
+    def __init__(self, authorisation, roster, key, close=lambda _: MODEL_OUT):
         self.names = authorisation.content.members
         self.half = SecAggServer(authorisation=authorisation, roster=roster)
         self.received = {name: [] for name in self.names}
@@ -58,6 +59,7 @@ class ExchangeHalf:
         self.lists = {}
         self.sum = None
         self._close = close
+        self._key = key
         self._adding = threading.Lock()
         self._meet = {k: threading.Barrier(len(self.names)) for k in _LISTS}
 
@@ -94,7 +96,20 @@ class ExchangeHalf:
 
     def _finish(self):
         self.sum = self.half.finish()
-        return self._close(self.sum)
+        return encode(self.half.published.signed_by(self._key))
+
+    def _serve_chunks(self, name, frames):
+        """Yield the chunks that a member asks for, until its audit is done."""
+        while (frame := next(frames, None)) is not None:
+            if frame.WhichOneof("frame") != "read_chunk":
+                break
+            asked = frame.read_chunk
+            with self._adding:
+                data = self.half.read_masked(name, asked.member, asked.index)
+            yield "chunk", CoordinatorFrame(chunk=UploadChunk(index=asked.index, data=data))
+        if frame is None or frame.WhichOneof("frame") != "audited":
+            self._meet["result"].abort()
+            raise _LeftError
 
     def _play(self, name, frames):
         half = self.half
@@ -118,7 +133,10 @@ class ExchangeHalf:
         confirmations = self._together("confirmations", half.close_confirm)
         yield "confirmations", CoordinatorFrame(confirmations=confirmations)
         half.receive_reveal(name, self._next(frames, "reveal").reveal)
-        model_out = self._together("result", self._finish)
+        transcript = self._together("transcript", self._finish)
+        yield "transcript", CoordinatorFrame(transcript=transcript)
+        yield from self._serve_chunks(name, frames)
+        model_out = self._together("result", lambda: self._close(self.sum))
         result = Result(model_out=model_out, ledger_index=9, included=self.names)
         yield "result", CoordinatorFrame(result=result)
 
@@ -128,7 +146,7 @@ class _LeftError(Exception):
 
 
 _SENT = ("advertise", "encrypted_shares", "masked_header", "confirm", "reveal")
-_LISTS = ("key_list", "share_list", "survivor_list", "confirmations", "result")
+_LISTS = ("key_list", "share_list", "survivor_list", "confirmations", "transcript", "result")
 
 
 class SmallCoordinator(
@@ -194,7 +212,7 @@ class SmallCoordinator(
             context.abort(code, text)
         return ActResponse(index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash))
 
-    DeclareDataset = SignParticipation = Vote
+    DeclareDataset = AuditSum = SignParticipation = Vote
 
     # the ledger and its witnesses
 
@@ -363,13 +381,13 @@ class SmallCoordinator(
         def close(total):
             start = np.frombuffer(self.artifacts[content.model_in], "<f4")
             model_out = self.offer_adapter((start + total.mean_delta).astype(np.float32))
-            self.close_round(content, Outcome.AGGREGATED, model_out)
+            self.close_round(content, Outcome.AGGREGATED, model_out, total.transcript_sha256)
             return bytes.fromhex(model_out)
 
-        self.attempt = ExchangeHalf(authorisation, roster, close)
+        self.attempt = ExchangeHalf(authorisation, roster, self.party.signing_key, close)
         return authorisation
 
-    def close_round(self, content, outcome, model_out):
+    def close_round(self, content, outcome, model_out, transcript=ZERO_DIGEST):
         aborted = outcome is Outcome.ABORTED
         body = RoundClosed(
             run=content.run,
@@ -379,7 +397,7 @@ class SmallCoordinator(
             reason="RNM-ROUND-0001" if aborted else "",
             model_in=content.model_in,
             model_out=content.model_in if aborted else model_out,
-            transcript_sha256=ZERO_DIGEST,
+            transcript_sha256=transcript,
             included=() if aborted else content.members,
             excluded=tuple(
                 Excluded(member=member, reason="RNM-ROUND-0001")

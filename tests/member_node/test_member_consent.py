@@ -8,7 +8,7 @@ from audit.state import Rejected, apply, open_next
 from fedproto.authorisation import recovery_threshold
 from fedproto.errors import FederationError
 from fedproto.events.governance import Choice
-from fedproto.events.rounds import Outcome, ParticipationSigned, RunApproved
+from fedproto.events.rounds import Outcome, ParticipationSigned, RunApproved, Verdict
 from fedproto.ids import sha256_hex
 from fedproto.statements import leaf_id
 from member_node.consent import authenticate, check, check_model, grounds_of
@@ -51,6 +51,34 @@ def test_round_after_round_follows_from_the_ledger(approved, site):
         content = recorded(approved)
         assert consent(approved, content, site).mark == Mark(number, 1)
         approved.close(model_out=sha256_hex(f"model {number}".encode()))
+
+
+def test_a_round_whose_sum_too_few_audited_is_not_built_upon(approved, site):
+    recorded(approved)
+    approved.close(model_out=OTHER, auditors=("honda", "sony"))
+    refusal = refused("RNM-CONSENT-0007", consent, approved, recorded(approved), site)
+    assert "2 members audited its sum, fewer than 3" in refusal.why
+
+
+def test_an_audit_that_came_after_the_close_counts(approved, site):
+    recorded(approved)
+    approved.close(model_out=OTHER, auditors=("honda", "sony"))
+    approved.audit("softbank")
+    assert consent(approved, recorded(approved), site).mark == Mark(2, 1)
+
+
+def test_no_node_goes_on_from_a_sum_that_a_member_refused_after_the_close(approved, site):
+    recorded(approved)
+    approved.close(model_out=OTHER)
+    content = recorded(approved)
+    grounds = grounds_of(approved.state, RUN)
+    approved.audit("nec")
+    refusing = grounds_of(approved.state, RUN).attempts[1].audits[0]
+    refusing = replace(refusing, body=replace(refusing.body, verdict=Verdict.REFUSED))
+    first = replace(grounds.attempts[0], audits=(*grounds.attempts[0].audits, refusing))
+    disputed = replace(grounds, attempts=(first, *grounds.attempts[1:]))
+    authorisation = authenticate(approved.sign(content), approved.state)
+    refused("RNM-CONSENT-0007", check, authorisation, disputed, site, approved.clock)
 
 
 def test_a_new_attempt_follows_an_aborted_one(approved, site):

@@ -42,14 +42,14 @@ class Attempt:
         self.roster = {name: key_of(name).verify_key for name in self.names}
         self.key_of = key_of
         self.root = root
-        self.coordinator = ExchangeHalf(self.authorisation, self.roster)
+        self.coordinator = ExchangeHalf(self.authorisation, self.roster, key_of("coordinator"))
         rng = np.random.default_rng(7)
         shape = (len(self.names), parameters)
         scale = 0.5 / np.sqrt(parameters)
         values = (rng.standard_normal(shape) * scale).astype(np.float32)
         self.deltas = dict(zip(self.names, values, strict=True))
         self.seeds = {name: hashlib.sha256(name.encode()).digest() for name in self.names}
-        self.receipts = {}
+        self.receipts, self.findings = {}, {}
         self.sessions = {}
 
     def run(self, trained=None):
@@ -91,7 +91,9 @@ class Attempt:
                 ),
                 trained=trained,
                 rounding_seed=self.seeds[name],
+                me=name,
                 sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
+                sign_audit=lambda finding: self.findings.setdefault(name, finding),
                 timeout_s=PATIENCE_S,
             )
             return session.run()
@@ -172,6 +174,8 @@ def test_the_journal_names_every_message_that_arrived_in_order_and_no_other(atte
             "masked_chunk",
             "confirm",
             "reveal",
+            *["read_chunk"] * (4 * attempt.findings[name].chunks),
+            "audited",
         ]
         assert {(d.run, d.round) for d in lines} == {("7" * 32, 1)}
 

@@ -22,6 +22,7 @@ const TYPE_WORDS = {
   "round.started": ["round started", "ラウンドの開始"],
   "update.committed": ["update committed to", "更新のコミット"],
   "participation.signed": ["participation signed", "参加の署名"],
+  "sum.audited": ["sum audited", "合計の監査"],
   "round.closed": ["round closed", "ラウンドの終了"],
   "budget.spent": ["privacy spent", "プライバシー予算の消費"],
   "anchor.made": ["time anchored", "時刻の固定"],

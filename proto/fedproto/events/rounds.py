@@ -18,6 +18,13 @@ class Outcome(Enum):
     ABORTED = "aborted"
 
 
+class Verdict(Enum):
+    """What an audit of a sum found."""
+
+    MATCHES = "matches"
+    REFUSED = "refused"
+
+
 class Accountant(Enum):
     """How privacy was accounted."""
 
@@ -102,6 +109,24 @@ class ParticipationSigned:
         require_attempt(self.run, self.round, self.attempt)
         if self.upload_bytes < 0:
             raise ValueError("an upload has no negative length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumAudited:
+    """A member of a sum added its slice, `chunks` of the sum, up again from the signed uploads."""
+
+    run: RunId
+    round: int
+    attempt: int
+    transcript_sha256: Digest
+    verdict: Verdict
+    chunks: int
+
+    def __post_init__(self) -> None:
+        require_digests(self.transcript_sha256)
+        require_attempt(self.run, self.round, self.attempt)
+        if self.chunks < 0:
+            raise ValueError("a slice has no negative length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

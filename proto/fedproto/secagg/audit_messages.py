@@ -5,12 +5,22 @@ of dropouts, never both of one member: two of them together would open an upload
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from fedproto.errors import LocalFault
+from fedproto.identity import SIGNATURE_BYTES, SigningKey, VerifyKey
 from fedproto.ids import MemberId, tagged_hash
+from fedproto.secagg.faults import COORDINATOR, not_genuine
 from fedproto.secagg.keying_messages import SealedShare
 from fedproto.secagg.masking_messages import MaskedHeader
-from fedproto.secagg.messages import DIGEST_BYTES, require_length, require_member, require_sorted
+from fedproto.secagg.messages import (
+    DIGEST_BYTES,
+    UNSIGNED,
+    require_length,
+    require_member,
+    require_sorted,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -39,20 +49,27 @@ class EdgeEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumTranscript:
-    """One attempt's sum, by the digests of its chunks, and all that leads from the uploads to it."""
+    """One attempt's sum, by the digests of its chunks, and all that leads from the uploads to it.
+
+    `messages` is the digest over every signed message of the attempt (`transcript_digest`). The
+    signature is the coordinator's, over `digest`: a transcript that does not add up is evidence.
+    """
 
     ctx: bytes
     h3: bytes
+    messages: bytes
     uploads: tuple[MaskedHeader, ...]
     self_seeds: tuple[RecoveredSecret, ...]
     mask_secrets: tuple[RecoveredSecret, ...]
     edges: tuple[EdgeEntry, ...]
     words: int
     sum_digests: tuple[bytes, ...]
+    signature: bytes = UNSIGNED
 
     def __post_init__(self) -> None:
-        for digest in (self.ctx, self.h3, *self.sum_digests):
+        for digest in (self.ctx, self.h3, self.messages, *self.sum_digests):
             require_length("a digest", digest, DIGEST_BYTES)
+        require_length("signature", self.signature, SIGNATURE_BYTES)
         require_sorted(self.self_seeds)
         require_sorted(self.mask_secrets)
         selves = {item.member for item in self.self_seeds}
@@ -79,9 +96,21 @@ class SumTranscript:
             "renmei/v1/sa/published",
             self.ctx,
             self.h3,
+            self.messages,
             self.sum_root,
             *(tagged_hash("renmei/v1/sa/published-part", *part) for part in (signed, named, edges)),
         )
+
+    def signed_by(self, key: SigningKey) -> Self:
+        """Return this transcript with the coordinator's signature."""
+        return replace(self, signature=key.sign(self.digest))
+
+    def verify(self, key: VerifyKey) -> None:
+        """Raise RNM-SECAGG-0001 unless the coordinator's signature verifies."""
+        try:
+            key.verify(self.signature, self.digest)
+        except LocalFault:
+            raise not_genuine(COORDINATOR, "the transcript is not signed by it") from None
 
 
 def sum_chunk_digest(index: int, data: bytes) -> bytes:

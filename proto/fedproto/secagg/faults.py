@@ -52,6 +52,20 @@ class IdentifiableAbort(PeerFault):
         self.evidence = tuple(evidence)
 
 
+class SumDiffers(PeerFault):
+    """The coordinator published another sum than the uploads come to; `evidence` is its transcript."""
+
+    def __init__(self, chunk: int, transcript: bytes) -> None:
+        super().__init__(
+            "RNM-SECAGG-0007",
+            peer=COORDINATOR,
+            what="the sum of the round was refused",
+            why=f"chunk {chunk} of the published sum is not what the signed uploads add up to",
+            mend="the finding is in the ledger; keep the evidence and put it before the consortium",
+        )
+        self.evidence = (transcript,)
+
+
 def barred(member: MemberId) -> PeerFault:
     """Return the refusal of a member that was named in an earlier attempt at the same round."""
     return PeerFault(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x65\x64proto/v1/governance.proto\x12\x0b\x66\x65\x64proto.v1\"\x1e\n\nActRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"/\n\x0b\x41\x63tResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x32\x96\x03\n\nGovernance\x12\x45\n\x10\x41pproveBaseModel\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x43\n\x0e\x44\x65\x63lareDataset\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12<\n\x07Propose\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x39\n\x04Vote\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x46\n\x11SignParticipation\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12;\n\x06Submit\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66\x65\x64proto/v1/governance.proto\x12\x0b\x66\x65\x64proto.v1\"\x1e\n\nActRequest\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"/\n\x0b\x41\x63tResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\tleaf_hash\x18\x02 \x01(\x0c\x32\xd5\x03\n\nGovernance\x12\x45\n\x10\x41pproveBaseModel\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x43\n\x0e\x44\x65\x63lareDataset\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12<\n\x07Propose\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x39\n\x04Vote\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12\x46\n\x11SignParticipation\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12=\n\x08\x41uditSum\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponse\x12;\n\x06Submit\x12\x17.fedproto.v1.ActRequest\x1a\x18.fedproto.v1.ActResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,5 +36,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTRESPONSE']._serialized_start=77
   _globals['_ACTRESPONSE']._serialized_end=124
   _globals['_GOVERNANCE']._serialized_start=127
-  _globals['_GOVERNANCE']._serialized_end=533
+  _globals['_GOVERNANCE']._serialized_end=596
 # @@protoc_insertion_point(module_scope)

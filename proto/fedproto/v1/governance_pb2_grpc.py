@@ -61,6 +61,11 @@ class GovernanceStub:
                 request_serializer=fedproto_dot_v1_dot_governance__pb2.ActRequest.SerializeToString,
                 response_deserializer=fedproto_dot_v1_dot_governance__pb2.ActResponse.FromString,
                 _registered_method=True)
+        self.AuditSum = channel.unary_unary(
+                '/fedproto.v1.Governance/AuditSum',
+                request_serializer=fedproto_dot_v1_dot_governance__pb2.ActRequest.SerializeToString,
+                response_deserializer=fedproto_dot_v1_dot_governance__pb2.ActResponse.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/fedproto.v1.Governance/Submit',
                 request_serializer=fedproto_dot_v1_dot_governance__pb2.ActRequest.SerializeToString,
@@ -108,6 +113,13 @@ class GovernanceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuditSum(self, request, context):
+        """sum.audited by a member of the sum.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Submit(self, request, context):
         """Any act of the caller's own; the charter says who may.
         """
@@ -140,6 +152,11 @@ def add_GovernanceServicer_to_server(servicer, server):
             ),
             'SignParticipation': grpc.unary_unary_rpc_method_handler(
                     servicer.SignParticipation,
+                    request_deserializer=fedproto_dot_v1_dot_governance__pb2.ActRequest.FromString,
+                    response_serializer=fedproto_dot_v1_dot_governance__pb2.ActResponse.SerializeToString,
+            ),
+            'AuditSum': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditSum,
                     request_deserializer=fedproto_dot_v1_dot_governance__pb2.ActRequest.FromString,
                     response_serializer=fedproto_dot_v1_dot_governance__pb2.ActResponse.SerializeToString,
             ),
@@ -284,6 +301,33 @@ class Governance:
             request,
             target,
             '/fedproto.v1.Governance/SignParticipation',
+            fedproto_dot_v1_dot_governance__pb2.ActRequest.SerializeToString,
+            fedproto_dot_v1_dot_governance__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditSum(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedproto.v1.Governance/AuditSum',
             fedproto_dot_v1_dot_governance__pb2.ActRequest.SerializeToString,
             fedproto_dot_v1_dot_governance__pb2.ActResponse.FromString,
             options,

@@ -209,3 +209,45 @@ class Opening(_message.Message):
     self_salt: bytes
     signature: bytes
     def __init__(self, ctx: _Optional[bytes] = ..., h1: _Optional[bytes] = ..., h2: _Optional[bytes] = ..., member: _Optional[str] = ..., holder: _Optional[str] = ..., mask_share: _Optional[bytes] = ..., self_share: _Optional[bytes] = ..., mask_salt: _Optional[bytes] = ..., self_salt: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class RecoveredSecret(_message.Message):
+    __slots__ = ("member", "secret")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    secret: bytes
+    def __init__(self, member: _Optional[str] = ..., secret: _Optional[bytes] = ...) -> None: ...
+
+class EdgeEntry(_message.Message):
+    __slots__ = ("dealer", "holder", "entry")
+    DEALER_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    dealer: str
+    holder: str
+    entry: SealedShare
+    def __init__(self, dealer: _Optional[str] = ..., holder: _Optional[str] = ..., entry: _Optional[_Union[SealedShare, _Mapping]] = ...) -> None: ...
+
+class SumTranscript(_message.Message):
+    __slots__ = ("ctx", "h3", "messages", "uploads", "self_seeds", "mask_secrets", "edges", "words", "sum_digests", "signature")
+    CTX_FIELD_NUMBER: _ClassVar[int]
+    H3_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    SELF_SEEDS_FIELD_NUMBER: _ClassVar[int]
+    MASK_SECRETS_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    SUM_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ctx: bytes
+    h3: bytes
+    messages: bytes
+    uploads: _containers.RepeatedCompositeFieldContainer[MaskedHeader]
+    self_seeds: _containers.RepeatedCompositeFieldContainer[RecoveredSecret]
+    mask_secrets: _containers.RepeatedCompositeFieldContainer[RecoveredSecret]
+    edges: _containers.RepeatedCompositeFieldContainer[EdgeEntry]
+    words: int
+    sum_digests: _containers.RepeatedScalarFieldContainer[bytes]
+    signature: bytes
+    def __init__(self, ctx: _Optional[bytes] = ..., h3: _Optional[bytes] = ..., messages: _Optional[bytes] = ..., uploads: _Optional[_Iterable[_Union[MaskedHeader, _Mapping]]] = ..., self_seeds: _Optional[_Iterable[_Union[RecoveredSecret, _Mapping]]] = ..., mask_secrets: _Optional[_Iterable[_Union[RecoveredSecret, _Mapping]]] = ..., edges: _Optional[_Iterable[_Union[EdgeEntry, _Mapping]]] = ..., words: _Optional[int] = ..., sum_digests: _Optional[_Iterable[bytes]] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -32,6 +32,7 @@ def published(run):
         params=run.params,
         members=run.content.members,
         h3=server._h3,
+        messages=server._transcript(),
         uploads=server._uploads.complete,
         reveals=server._reveals,
         total=server._uploads.total,
