@@ -22,6 +22,7 @@ from federation.exchange import Hub, Lobby
 from federation.journal import RunJournal
 from federation.ports import FlowerPort
 from federation.register import Register
+from federation.rounds import verdicts
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
 from fedproto import telemetry
@@ -36,7 +37,7 @@ from fedproto.authorisation import (
 )
 from fedproto.durable import write_atomic
 from fedproto.errors import FederationError, LocalFault
-from fedproto.events.rounds import Excluded, Outcome, RoundClosed, RoundStarted, RunApproved
+from fedproto.events.rounds import Outcome, RoundClosed, RoundStarted, RunApproved
 from fedproto.evidence import EvidenceStore
 from fedproto.ids import ZERO_DIGEST, Digest, MemberId, RunId
 from fedproto.party import Party, now_ms, utc_now
@@ -48,8 +49,6 @@ MAX_ATTEMPTS = 3
 # Training and all phases of an attempt must fit; Flower delivers within some seconds.
 _PHASES = 6
 _FLOWER_POLL_S = 0.5
-_BARRED = "RNM-SECAGG-0006"
-_DISPUTED = "RNM-SECAGG-0007"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -217,24 +216,26 @@ class RunDriver:
             stopping=self._must_stop,
             spool=spool,
             key=self.party.signing_key,
-            barred=self._barred(round_no),
+            barred=verdicts.barred(self._attempts(), round_no),
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
             self._dispatch(authorisation)
             total = runner.run()
-            self._require_audited(authorisation, total)
+            verdicts.require_audited(
+                self._attempts()[-1], total.transcript_sha256, content.recovery_threshold
+            )
             following, size = self._record(started, step, total, runner.excluded, lobby)
         except FederationError as failure:
             # Whatever ended the attempt: a refused sum is what the members have to look at.
-            error = self._disputed() or failure
+            error = verdicts.disputed(self._attempts()[-1]) or failure
             if isinstance(error, IdentifiableAbort):
                 store = EvidenceStore(root=self.directory)
                 store.keep(error, b"", authorisation.raw, utc_now())
             for member in content.members:
                 lobby.dismiss(member, error)
             self._record_abort(started, error.code, runner.excluded)
-            if error.code == _DISPUTED:
+            if error.code == verdicts.DISPUTED:
                 # The sum is known by now: another attempt over other members would show a difference.
                 raise error from None
             return None
@@ -244,44 +245,6 @@ class RunDriver:
         # The round is closed: too few witnesses from here on stop the run, and undo nothing.
         self.register.await_cosigned(size, self.witness_patience_s)
         return following
-
-    def _barred(self, round_no: int) -> frozenset[MemberId]:
-        """Return whom an earlier attempt at this round was ended for; the ledger remembers them."""
-        return frozenset(
-            item.member
-            for attempt in self._attempts()
-            if attempt.started.body.round == round_no and attempt.closed
-            for item in attempt.closed.body.excluded
-            if item.reason == _BARRED
-        )
-
-    def _disputed(self) -> LocalFault | None:
-        """Return the end of the run if an auditor refused the sum of the newest attempt."""
-        attempt = self._attempts()[-1]
-        if attempt.disputed is None:
-            return None
-        return LocalFault(
-            _DISPUTED,
-            what=f"round {attempt.started.body.round} was aborted and the run ended",
-            why=f"{attempt.disputed.member} refused the sum in entry {attempt.disputed.index}",
-            mend="compare its evidence with the transcript; the members vote on what follows",
-        )
-
-    def _require_audited(self, authorisation: SignedAuthorisation, total: AggregateSum) -> None:
-        """Refuse to record a sum that an auditor refused, or that fewer than T found right."""
-        disputed = self._disputed()
-        if disputed is not None:
-            raise disputed
-        audits = self._attempts()[-1].audits
-        right = [a for a in audits if a.body.transcript_sha256 == total.transcript_sha256]
-        needed = authorisation.content.recovery_threshold
-        if len(right) < needed:
-            raise LocalFault(
-                "RNM-SECAGG-0002",
-                what=f"round {authorisation.content.round} was aborted",
-                why=f"{len(right)} members audited the sum, fewer than {needed}",
-                mend="see the ledger for who did; the next attempt asks all of them again",
-            )
 
     def _authorise(self, round_no: int, attempt: int) -> SignedAuthorisation:
         mandate, state = self._mandate, self.register.ledger.state
@@ -363,7 +326,7 @@ class RunDriver:
             model_out=model_out,
             transcript_sha256=total.transcript_sha256,
             included=total.included,
-            excluded=_excluded({m: c for m, c in out.items() if m not in total.included}),
+            excluded=verdicts.excluded({m: c for m, c in out.items() if m not in total.included}),
         )
         entry = self.register.act(record)
         self._note("closed", started, index=entry.index)
@@ -397,7 +360,7 @@ class RunDriver:
                 model_out=started.model_in,
                 transcript_sha256=ZERO_DIGEST,
                 included=(),
-                excluded=_excluded(out),
+                excluded=verdicts.excluded(out),
             )
         )
         self._note("aborted", started, index=entry.index, code=code)
@@ -411,7 +374,3 @@ class RunDriver:
             index=index,
             code=code,
         )
-
-
-def _excluded(reasons: Mapping[MemberId, str]) -> tuple[Excluded, ...]:
-    return tuple(Excluded(member=m, reason=reasons[m]) for m in sorted(reasons))
