@@ -52,3 +52,66 @@ def register(commands: Commands) -> None:
         action="store_true",
         help=commands.say(en="do not compile the loss", ja="損失の計算をコンパイルしません"),
     )
+    _register_data(commands)
+
+
+def _register_data(commands: Commands) -> None:
+    """Declare the verbs of `model` that make and describe the data."""
+    model = commands.noun(
+        "model", en="the base model's data and parts", ja="基盤モデルのデータと部品を扱います"
+    )
+    data = model.verb(
+        "data",
+        handler="base_model.data_commands:data",
+        en="build the data of a base model: deduplicated, split, packed, with a manifest by digest",
+        ja="基盤モデルのデータを作ります(重複除去、分割、トークン化、ダイジェスト付きの目録)",
+    )
+    data.add_argument(
+        "--cache",
+        metavar="DIR",
+        default=".cache/corpora",
+        help=commands.say(en="where the corpora are kept", ja="コーパスの保管場所"),
+    )
+    data.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help=commands.say(en="where the data is written", ja="データの書き出し先"),
+    )
+    data.add_argument(
+        "--vocabulary",
+        type=int,
+        default=4096,
+        metavar="N",
+        help=commands.say(en="how many tokens there are in all", ja="語彙の総数"),
+    )
+    data.add_argument(
+        "--bins",
+        type=int,
+        default=0,
+        metavar="N",
+        help=commands.say(
+            en="add synthetic CAN series, each value in one of N bins (256 is usual)",
+            ja="合成した CAN 時系列を加え、値を N 階級に分けます(通常は 256)",
+        ),
+    )
+    words = model.verb(
+        "tokenizer",
+        handler="base_model.data_commands:tokenizer",
+        en="say what a tokenizer is and what it costs",
+        ja="トークナイザーの内容と効率を示します",
+    )
+    words.add_argument(
+        "--data",
+        metavar="DIR",
+        required=True,
+        help=commands.say(en="a build of `renmei model data`", ja="`renmei model data` の出力先"),
+    )
+    words.add_argument(
+        "--report",
+        action="store_true",
+        help=commands.say(
+            en="measure fertility on held-out text beside published figures",
+            ja="評価用の文書で効率を測り、公表値と並べて示します",
+        ),
+    )

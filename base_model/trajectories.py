@@ -33,20 +33,12 @@ _ENGINE_SPEEDS = {"rpm": 1.0, "RPM": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """A reading in a CAN message; `low` to `high` is what it can carry, in its unit."""
+    """A reading in a CAN message; the channel's scale is what it can carry."""
 
     message: str
-    name: str
-    unit: str
+    channel: Channel
     factor: float
     offset: float
-    low: float
-    high: float
-
-    @property
-    def channel(self) -> Channel:
-        """The channel that it becomes."""
-        return Channel(name=self.name, unit=self.unit, low=self.low, high=self.high)
 
 
 def messages(database: str) -> dict[str, tuple[Signal, ...]]:
@@ -61,7 +53,9 @@ def messages(database: str) -> dict[str, tuple[Signal, ...]]:
         if head:
             message = f"{head[2]}.{head[1]}"
         signal = _signal(message, line)
-        if signal is not None and all(s.name != signal.name for s in found.get(message, [])):
+        if signal is not None and all(
+            s.channel.name != signal.channel.name for s in found.get(message, [])
+        ):
             found.setdefault(message, []).append(signal)
     return {name: tuple(signals) for name, signals in found.items()}
 
@@ -83,15 +77,12 @@ def _signal(message: str, line: str) -> Signal | None:
         low, high = ends
     if not factor or not low < high:
         return None
-    return Signal(
-        message=message,
-        name=match[1],
-        unit=match[8].strip(),
-        factor=factor,
-        offset=offset,
-        low=low,
-        high=high,
-    )
+    try:
+        channel = Channel(name=match[1], unit=match[8].strip(), low=low, high=high)
+    except ValueError:
+        # A name or unit that no header takes.
+        return None
+    return Signal(message=message, channel=channel, factor=factor, offset=offset)
 
 
 def telemetry(
@@ -114,8 +105,9 @@ def telemetry(
 
 def _carried(signal: Signal, values: Values) -> Values:
     """Return the nearest values that the signal can carry."""
-    raw = np.rint((np.clip(values, signal.low, signal.high) - signal.offset) / signal.factor)
-    return np.clip(raw * signal.factor + signal.offset, signal.low, signal.high)
+    low, high = signal.channel.low, signal.channel.high
+    raw = np.rint((np.clip(values, low, high) - signal.offset) / signal.factor)
+    return np.clip(raw * signal.factor + signal.offset, low, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +140,7 @@ class _Drive:
 
     def reading(self, signal: Signal, rng: np.random.Generator) -> Values:
         """Return what a sensor of that unit reads on this drive, with a little noise."""
-        unit, rows = signal.unit, len(self.speed)
+        unit, rows = signal.channel.unit, len(self.speed)
         if unit in _SPEEDS:
             clean, noise = self.speed * _SPEEDS[unit], 0.05 * _SPEEDS[unit]
         elif unit in _ACCELERATIONS:
@@ -161,13 +153,13 @@ class _Drive:
             gear = np.clip(self.speed // 7, 0, 5)
             clean, noise = 800 + self.speed * 240 / (1 + gear), 8.0
         else:
-            return _wander(signal, rng, rows)
+            return _wander(signal.channel, rng, rows)
         return clean + rng.normal(0.0, noise, size=rows)
 
 
-def _wander(signal: Signal, rng: np.random.Generator, rows: int) -> Values:
+def _wander(channel: Channel, rng: np.random.Generator, rows: int) -> Values:
     """Return a slow walk inside the middle of a range, drawn back to its centre."""
-    span, centre = signal.high - signal.low, (signal.high + signal.low) / 2
+    span, centre = channel.high - channel.low, (channel.high + channel.low) / 2
     steps = rng.normal(0.0, 0.01, size=rows)
     at = float(rng.uniform(-0.2, 0.2))
     walked = np.zeros(rows)

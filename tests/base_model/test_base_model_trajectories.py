@@ -20,6 +20,7 @@ BO_ 342 STEERING_SENSORS: 6 EPS
  SG_ STEER_ANGLE : 7|16@0- (-0.1,0) [-500|500] "deg" EON
  SG_ STEER_ANGLE_RATE : 23|16@0- (-1,0) [-3000|3000] "deg/s" EON
  SG_ LANE : 23|12@0+ (0.004,-8.192) [0|0] "Meters" XXX
+ SG_ ODD : 7|16@0- (1,0) [-500|500] "a unit that is described in a whole sentence" EON
  SG_ MUX m1 : 23|16@0- (1,0) [-3000|3000] "deg/s" EON
  SG_ BROKEN : 7|16@0- (1.2.3,0) [0|1] "" EON
 
@@ -30,14 +31,14 @@ BO_ 9 FLAGS: 1 EPS
 
 def test_readings_become_channels_and_flags_counters_and_checksums_do_not() -> None:
     found = messages(DATABASE)
-    assert {name: [s.name for s in signals] for name, signals in found.items()} == {
+    assert {name: [s.channel.name for s in signals] for name, signals in found.items()} == {
         "ENGINE_DATA.344": ["XMISSION_SPEED", "ENGINE_RPM"],
         "STEERING_SENSORS.342": ["STEER_ANGLE", "STEER_ANGLE_RATE", "LANE"],
     }
-    speed = found["ENGINE_DATA.344"][0]
+    speed = found["ENGINE_DATA.344"][0].channel
     assert (speed.unit, speed.low, speed.high) == ("kph", 0.0, 250.0)
     # [0|0] is no range: what twelve bits can carry is.
-    lane = found["STEERING_SENSORS.342"][2]
+    lane = found["STEERING_SENSORS.342"][2].channel
     assert (lane.low, lane.high) == (-8.192, pytest.approx(8.188))
 
 
