@@ -7,7 +7,7 @@ A shell module.
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -39,6 +39,9 @@ class Gone:
 
 
 Happening: TypeAlias = Framed | Gone
+# A frame, or what makes it once the member is ready for it: a chunk waits on disk, not in memory.
+Sendable: TypeAlias = CoordinatorFrame | Callable[[], CoordinatorFrame]
+Outbox: TypeAlias = "queue.SimpleQueue[Sendable | None]"
 
 
 @dataclass(slots=True)
@@ -47,13 +50,11 @@ class Lobby:
 
     members: frozenset[MemberId]
     inbox: "queue.Queue[Happening]" = field(default_factory=lambda: queue.Queue(_BACKLOG))
-    _outboxes: "dict[MemberId, queue.SimpleQueue[CoordinatorFrame | None]]" = field(
-        default_factory=dict
-    )
+    _outboxes: dict[MemberId, Outbox] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
-    def join(self, member: MemberId) -> "queue.SimpleQueue[CoordinatorFrame | None]":
+    def join(self, member: MemberId) -> Outbox:
         """Let a member in; raise RNM-ROUND-0001 or RNM-GOV-0003."""
         with self._lock:
             if self._closed or member not in self.members:
@@ -65,7 +66,7 @@ class Lobby:
                     why="this attempt has one already",
                     mend="stop the other node that uses this member's keys",
                 )
-            outbox: queue.SimpleQueue[CoordinatorFrame | None] = queue.SimpleQueue()
+            outbox: Outbox = queue.SimpleQueue()
             self._outboxes[member] = outbox
             return outbox
 
@@ -82,7 +83,7 @@ class Lobby:
                 continue
             return
 
-    def send(self, member: MemberId, frame: CoordinatorFrame) -> None:
+    def send(self, member: MemberId, frame: Sendable) -> None:
         """Send a frame to a member that has joined."""
         outbox = self._outboxes.get(member)
         if outbox is not None:
@@ -176,7 +177,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         )
         reader.start()
         while (frame := outbox.get()) is not None:
-            yield frame
+            yield frame() if callable(frame) else frame
 
 
 def _read(lobby: Lobby, member: MemberId, frames: Iterator[MemberFrame]) -> None:

@@ -26,7 +26,7 @@ from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame, UploadChunk
 
 _LATE = "RNM-SECAGG-0005"
 _TOO_FEW = "RNM-SECAGG-0002"
-# Chunks of 1 MiB that wait for one auditor; it asks for half as many ahead.
+# Requests that wait for one auditor; it has half as many under way.
 _UNREAD = 8
 _WORDS = {
     Phase.ADVERTISE: "joined",
@@ -247,11 +247,16 @@ class AttemptRunner:
         return total
 
     def _serve(self, auditor: MemberId, member: MemberId, index: int) -> None:
-        """Send a chunk to an auditor, and hold no more of them for it than it takes."""
+        """Send a chunk to an auditor, read when it is ready for it; refuse a heap of requests."""
         if self._lobby.backlog(auditor) >= _UNREAD:
             raise not_genuine(auditor, "it asks for more chunks than it reads")
-        data = self._server.read_masked(auditor, member, index)
-        self._lobby.send(auditor, CoordinatorFrame(chunk=UploadChunk(index=index, data=data)))
+        self._server.require_auditor(auditor, member, index)
+
+        def chunk() -> CoordinatorFrame:
+            data = self._server.read_masked(member, index)
+            return CoordinatorFrame(chunk=UploadChunk(index=index, data=data))
+
+        self._lobby.send(auditor, chunk)
 
     def _broadcast(self, frame: CoordinatorFrame) -> None:
         for member in sorted(self._attempt.answered & self._present):

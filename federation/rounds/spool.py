@@ -57,11 +57,13 @@ class Spool:
         """Return a chunk that was kept; raise RNM-CONF-0001 if it cannot be read."""
         try:
             return os.pread(self._files[member], size, index * UPLOAD_CHUNK_BYTES)
-        except OSError as error:
+        except (OSError, KeyError) as error:
+            # A late reader may ask for what is gone: the attempt is over.
+            errno = error.errno if isinstance(error, OSError) else 0
             raise LocalFault(
                 "RNM-CONF-0001",
                 what=f"a chunk of {member} could not be read from {self._directory}",
-                why=os.strerror(error.errno or 0),
+                why=os.strerror(errno) if errno else "it is not kept any more",
                 mend="check the file system; the round is tried again with a new attempt",
             ) from error
 

@@ -236,8 +236,8 @@ class SecAggServer:
             raise out_of_turn("the transcript was asked for before the sum")
         return self._published
 
-    def read_masked(self, auditor: MemberId, member: MemberId, index: int) -> bytes:
-        """Phase 5: return a chunk of a survivor's upload to a member that audits it.
+    def require_auditor(self, auditor: MemberId, member: MemberId, index: int) -> None:
+        """Phase 5: refuse a chunk to a member that has no business with it.
 
         Raises:
             PeerFault: RNM-SECAGG-0001 naming the auditor: the chunk is in no sum, or not its to audit.
@@ -252,6 +252,9 @@ class SecAggServer:
         self._served[auditor, member, index] += 1
         if self._served[auditor, member, index] > READINGS:
             raise not_genuine(auditor, f"it asked more than {READINGS} times for one chunk")
+
+    def read_masked(self, member: MemberId, index: int) -> bytes:
+        """Phase 5: return a chunk of a survivor's upload; from any thread, once there is a sum."""
         return self._uploads.read_chunk(member, index)
 
     @contextmanager

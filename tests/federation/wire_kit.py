@@ -105,7 +105,7 @@ class Wire:
             words = (self.lobby, name, self._kept(name, requests))
             threading.Thread(target=_read, args=words, daemon=True).start()
             while (frame := outbox.get()) is not None:
-                yield frame
+                yield frame() if callable(frame) else frame
 
         server = grpc.server(ThreadPoolExecutor(2))
         handler = grpc.stream_stream_rpc_method_handler(

@@ -105,7 +105,8 @@ class ExchangeHalf:
                 break
             asked = frame.read_chunk
             with self._adding:
-                data = self.half.read_masked(name, asked.member, asked.index)
+                self.half.require_auditor(name, asked.member, asked.index)
+                data = self.half.read_masked(asked.member, asked.index)
             yield "chunk", CoordinatorFrame(chunk=UploadChunk(index=asked.index, data=data))
         if frame is None or frame.WhichOneof("frame") != "audited":
             self._meet["result"].abort()
