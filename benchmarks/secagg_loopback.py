@@ -107,9 +107,25 @@ def delta_of(name: str, parameters: int) -> np.ndarray[Any, np.dtype[np.float32]
     return rng.standard_normal(parameters, np.float32) * scale
 
 
-def peak_mib() -> float:
-    """Return this process's peak memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def resident_mib() -> float:
+    """Return this process's memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+class Sampler(threading.Thread):
+    """Keeps the highest memory of each phase."""
+
+    def __init__(self, runner: AttemptRunner) -> None:
+        super().__init__(daemon=True)
+        self._runner = runner
+        self.done = threading.Event()
+        self.highest: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self.done.wait(0.1):
+            phase = self._runner._attempt.phase.value  # noqa: SLF001  # as the journal shows it
+            self.highest[phase] = max(self.highest.get(phase, 0.0), resident_mib())
 
 
 def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
@@ -137,12 +153,14 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
         spool=spool,
         key=signing_key("coordinator"),
     )
-    before = peak_mib()
+    before = resident_mib()
+    sampler = Sampler(runner)
+    sampler.start()
     pipe.send(port)
     began, cpu = time.perf_counter(), time.process_time()
     total = runner.run()
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
-    peak = peak_mib()
+    sampler.done.set()
     for name in total.included:
         done = Result(model_out=bytes(32), ledger_index=1, included=total.included)
         lobby.send(name, CoordinatorFrame(result=done))
@@ -154,7 +172,8 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
             "seconds": took,
             "cpu_s": cpu,
             "before_mib": before,
-            "peak_mib": peak,
+            "peak_mib": max(sampler.highest.values()),
+            "phases_mib": sampler.highest,
             "included": len(total.included),
             "answers": phases,
             "worst_error": float(np.abs(total.mean_delta - mean).max()),
@@ -271,7 +290,8 @@ def main(argv: list[str]) -> int:
         print(
             f"{title}: {count} members, {args.parameters:,} parameters, one lost: "
             f"{report['seconds']:.1f} s, coordinator {report['cpu_s']:.1f} s CPU, "
-            f"peak {report['peak_mib']:.0f} MiB (idle {report['before_mib']:.0f}), "
+            f"peak {report['peak_mib']:.0f} MiB (idle {report['before_mib']:.0f}; "
+            f"{', '.join(f'{phase} {mib:.0f}' for phase, mib in report['phases_mib'].items())}), "
             f"{report['included']} in the sum, {report['answers']['audited']} audited it, "
             f"worst error {report['worst_error']:.1e}"
         )
