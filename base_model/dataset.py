@@ -76,6 +76,8 @@ def build(
         LocalFault: RNM-DATA-0001 a source was not fetched; RNM-DATA-0002 one cannot be read;
             RNM-DATA-0003 one gave nothing to train on; RNM-DISK-0001 there is no room.
     """
+    # What lies there is unfinished from now on, until the new manifest says otherwise.
+    (out / manifest.FILE).unlink(missing_ok=True)
     parts, absent = _extracted(lock, cache, options.domains)
     note("near-duplicates")
     found = duplicates.remove([document for part in parts for document in part.documents])

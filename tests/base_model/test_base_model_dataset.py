@@ -142,6 +142,23 @@ def test_a_build_killed_anywhere_goes_on_to_the_same_manifest(tmp_path: Path, wh
     assert resumed == build(lock, tmp_path, tmp_path / "whole", OPTIONS)
 
 
+def test_a_build_that_is_made_again_counts_as_unfinished_until_it_has_ended(
+    built: Path, tmp_path: Path
+) -> None:
+    def stop(label: str) -> None:
+        raise KeyboardInterrupt
+
+    other = Options(domains=("base",), vocabulary=300)
+    with pytest.raises(KeyboardInterrupt):
+        build(made_lock(tmp_path), tmp_path, built, other, stop)
+    with pytest.raises(LocalFault) as caught:
+        open_manifest(built)
+    assert caught.value.code == "RNM-DATA-0001"
+    made = build(made_lock(tmp_path), tmp_path, built, other)
+    assert open_manifest(built) == made
+    assert [part.name for part in made.parts] == ["prose"]
+
+
 def test_a_mixture_of_a_build_streams_text_and_series(built: Path) -> None:
     made = open_manifest(built)
     own = mixture(built, {"prose": 7, SERIES: 3}, sequence=32, seed=1, expected=made.digest)
