@@ -22,14 +22,15 @@ import numpy as np
 
 from federation.secure_aggregation.server import SecAggServer
 from fedproto.authorisation import (
-    SUITE,
-    WORD_BITS,
+    SUITES,
     Authorisation,
     SignedAuthorisation,
     open_authorisation,
     recovery_threshold,
     seal_authorisation,
+    word_bits,
 )
+from fedproto.calibration import fastest_keystream
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId, RunId
 from fedproto.layout import FlatVector
@@ -37,6 +38,9 @@ from member_node.secagg_client import SecAggClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Of a value in the large ring; the small one takes as many as its cohort leaves.
+BITS = 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +83,14 @@ def deltas_of(n: int, d: int) -> list[FlatVector]:
     return [rng.standard_normal(d, np.float32) / np.float32(np.sqrt(d)) for _ in range(n)]
 
 
-def authorise(members: tuple[MemberId, ...], d: int, tolerated: int) -> SignedAuthorisation:
+def authorise(
+    members: tuple[MemberId, ...], d: int, tolerated: int, bits: int
+) -> SignedAuthorisation:
     """Return a signed authorisation for a cohort."""
     digest = Digest("00" * 32)
     content = Authorisation(
         v=1,
-        suite=SUITE,
+        suite=SUITES[word_bits(len(members), bits)],
         consortium="benchmark",
         charter=digest,
         mandate=digest,
@@ -99,8 +105,8 @@ def authorise(members: tuple[MemberId, ...], d: int, tolerated: int) -> SignedAu
         layout_sha256=digest,
         plan_sha256=digest,
         model_in=digest,
-        word_bits=WORD_BITS,
-        bits=20,
+        word_bits=word_bits(len(members), bits),
+        bits=bits,
         clip_milli=2000,
         not_after=1,
         nonce=os.urandom(32).hex(),
@@ -114,14 +120,17 @@ def authorise(members: tuple[MemberId, ...], d: int, tolerated: int) -> SignedAu
 class Ours:
     """One attempt of SA-1; the last `dropped` members vanish after dealing their shares."""
 
-    def __init__(self, deltas: list[FlatVector], tolerated: int, dropped: int) -> None:
+    def __init__(
+        self, deltas: list[FlatVector], tolerated: int, dropped: int, bits: int = BITS
+    ) -> None:
         self.deltas, self.clock = deltas, Clock()
         self.names = tuple(MemberId(f"m{i:02d}") for i in range(len(deltas)))
         self.staying = self.names[: len(deltas) - dropped]
         keys = {name: SigningKey(hashlib.sha512(name.encode()).digest()) for name in self.names}
         roster = {name: key.verify_key for name, key in keys.items()}
-        authorisation = authorise(self.names, deltas[0].size, tolerated)
-        self.server = SecAggServer(authorisation=authorisation, roster=roster)
+        authorisation = authorise(self.names, deltas[0].size, tolerated, bits)
+        keystream = fastest_keystream()
+        self.server = SecAggServer(authorisation=authorisation, roster=roster, keystream=keystream)
         self.clients = {
             name: SecAggClient(
                 authorisation=authorisation,
@@ -129,6 +138,7 @@ class Ours:
                 key=key,
                 roster=roster,
                 entropy=os.urandom,
+                keystream=keystream,
             )
             for name, key in keys.items()
         }
@@ -332,6 +342,8 @@ def compare(n: int, d: int, repeat: int) -> dict[str, Any]:
     tolerated, dropped = max(1, (n - 1) // 3), 0 if n < 8 else 1
     deltas = deltas_of(n, d)
     rows = {"renmei": best(lambda: Ours(deltas, tolerated, dropped).run(), repeat)}
+    small = next(bits for bits in range(14, 1, -1) if word_bits(n, bits) == 16)
+    rows["u16"] = best(lambda: Ours(deltas, tolerated, dropped, small).run(), repeat)
     try:
         rows["flower"] = best(lambda: Flower(deltas, tolerated, dropped).run(), repeat)
     except ImportError as error:

@@ -17,6 +17,7 @@ from fedproto.authorisation import (
     SignedAuthorisation,
     open_authorisation,
     recovery_threshold,
+    word_bits,
 )
 from fedproto.errors import LocalFault
 from fedproto.events.rounds import Outcome, RunApproved
@@ -200,6 +201,7 @@ def _check_parameters(round_: Authorisation, grounds: Grounds) -> None:
         ("layout_sha256", round_.layout_sha256, plan.layout_sha256),
         ("plan_sha256", round_.plan_sha256, mandate.plan_sha256),
         ("passes", round_.passes, plan.aggregation.method.passes),
+        ("word_bits", round_.word_bits, word_bits(cohort, plan.aggregation.bits)),
         ("bits", round_.bits, plan.aggregation.bits),
         ("clip_milli", round_.clip_milli, plan.aggregation.clip_milli),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
+from fedproto.calibration import fastest_keystream
 from fedproto.errors import CODES, FederationError, PeerFault
 from fedproto.events.rounds import ParticipationSigned, SumAudited, Verdict
 from fedproto.evidence import EvidenceStore
@@ -160,6 +161,7 @@ class Participation:
             key=self.party.signing_key,
             roster={member: key for member, key in keys.items() if key is not None},
             entropy=self.entropy,
+            keystream=fastest_keystream(),
         )
 
     def _sign_receipt(self, consent: Consent, dataset: Digest, upload: Upload) -> bytes:

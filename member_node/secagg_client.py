@@ -42,6 +42,7 @@ from fedproto.secagg.masking_messages import (
 )
 from fedproto.secagg.messages import decode, encode
 from fedproto.secagg.params import Params
+from fedproto.secagg.prg import GcmKeystream, Keystream
 from fedproto.secagg.quantise import quantise
 from fedproto.secagg.stages import MaskedVector, SharePair, upload_root
 from fedproto.secagg.sum_audit import Witnessed
@@ -94,8 +95,12 @@ class SecAggClient:
         roster: Mapping[MemberId, VerifyKey],
         entropy: Callable[[int], bytes],
         summed: tuple[MemberId, ...] | None = None,
+        keystream: type[Keystream] = GcmKeystream,
     ) -> None:
-        """Begin; `summed` are the survivors of the pass before, where there was one."""
+        """Begin; `summed` are the survivors of the pass before, where there was one.
+
+        `keystream` is the quicker one on this machine; both give the same bytes.
+        """
         content = authorisation.content
         missing = [name for name in (*content.members, member) if name not in roster]
         if missing or member not in content.members or roster[member] != key.verify_key:
@@ -109,6 +114,7 @@ class SecAggClient:
         if (content.pass_no > 1) != (summed is not None):
             raise forbidden("a later pass needs the survivors of the one before, a first has none")
         self._summed = summed
+        self._keystream = keystream
         self._coordinator = authorisation.key
         self._key = key
         self._entropy = entropy
@@ -203,7 +209,7 @@ class SecAggClient:
                 dealer = self.awaits_openings[0]
                 raise not_genuine(dealer, "what it dealt to this member cannot be used")
             vector = quantise(delta, weight, self._params, rounding_seed)
-            masked = ring.mask(vector, self._secrets.mask_seeds())
+            masked = ring.mask(vector, self._secrets.mask_seeds(), self._keystream)
             # From here on only the shares of others are needed: forget the own secrets.
             self._keys = None
             digests = masked.chunk_digests()

@@ -16,6 +16,7 @@ from federation.secure_aggregation.server import SecAggServer
 from federation.secure_aggregation.uploads import Chunks
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
+from fedproto.calibration import fastest_keystream
 from fedproto.errors import FederationError, LocalFault, PeerFault
 from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import MemberId
@@ -68,7 +69,11 @@ class AttemptRunner:
         content = authorisation.content
         self._content = content
         self._server = SecAggServer(
-            authorisation=authorisation, roster=roster, chunks=spool, barred=barred
+            authorisation=authorisation,
+            roster=roster,
+            chunks=spool,
+            barred=barred,
+            keystream=fastest_keystream(),
         )
         self._attempt: Attempt = phases.begin(
             frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold

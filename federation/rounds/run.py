@@ -27,13 +27,13 @@ from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
 from fedproto import telemetry
 from fedproto.authorisation import (
-    SUITE,
-    WORD_BITS,
+    SUITES,
     Authorisation,
     SignedAuthorisation,
     open_authorisation,
     recovery_threshold,
     seal_authorisation,
+    word_bits,
 )
 from fedproto.durable import write_atomic
 from fedproto.errors import FederationError, LocalFault
@@ -250,10 +250,11 @@ class RunDriver:
         mandate, state = self._mandate, self.register.ledger.state
         plan, members = mandate.body.plan, mandate.body.members
         records = [a.closed for a in self._attempts() if a.closed]
+        ring = word_bits(len(members), plan.aggregation.bits)
         term_ms = _PHASES * plan.phase_timeout_s * 1000
         content = Authorisation(
             v=1,
-            suite=SUITE,
+            suite=SUITES[ring],
             consortium=state.charter.consortium,
             charter=state.charter.digest,
             mandate=mandate.leaf,
@@ -268,7 +269,7 @@ class RunDriver:
             layout_sha256=plan.layout_sha256,
             plan_sha256=mandate.body.plan_sha256,
             model_in=self._model_in(),
-            word_bits=WORD_BITS,
+            word_bits=ring,
             bits=plan.aggregation.bits,
             clip_milli=plan.aggregation.clip_milli,
             not_after=min(now_ms() + term_ms, mandate.body.not_after),

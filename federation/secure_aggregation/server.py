@@ -38,6 +38,7 @@ from fedproto.secagg.masking_messages import (
 )
 from fedproto.secagg.messages import Signed, decode, encode
 from fedproto.secagg.params import Params
+from fedproto.secagg.prg import GcmKeystream, Keystream
 from fedproto.secagg.quantise import dequantise
 from fedproto.secagg.stages import AggregateSum
 from fedproto.secagg.sum_audit import auditors
@@ -57,11 +58,13 @@ class SecAggServer:
         barred: frozenset[MemberId] = frozenset(),
         summed: tuple[MemberId, ...] | None = None,
         chunks: Chunks | None = None,
+        keystream: type[Keystream] = GcmKeystream,
     ) -> None:
         """Begin; `barred` were named in an earlier attempt at the round and are not let in.
 
         `summed` are the survivors of the pass before: this one is over the same members or over none.
-        `chunks` is where masked chunks lie meanwhile; without it, in memory.
+        `chunks` is where masked chunks lie meanwhile; without it, in memory. `keystream` is the quicker
+        one on this machine; both give the same bytes.
         """
         content = authorisation.content
         self._params = Params.of(content)
@@ -73,6 +76,7 @@ class SecAggServer:
         self._disputes = Disputes(self._keying, self._params.tolerated)
         self._barred = barred
         self._summed = summed
+        self._keystream = keystream
         self._uploads = Uploads(self._params, chunks or ChunksInMemory())
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
@@ -210,6 +214,7 @@ class SecAggServer:
         ring.unmask(
             total,
             self._recovery().left_masks(self._reveals, self._members, self._params.threshold),
+            self._keystream,
         )
         mean_delta, weight = dequantise(total, self._params, len(survivors))
         self._published = publish(

@@ -17,7 +17,7 @@ from fedproto.secagg.audit_messages import (
 )
 from fedproto.secagg.dealing import share_point
 from fedproto.secagg.masking_messages import MaskedHeader, Reveal
-from fedproto.secagg.params import UPLOAD_CHUNK_WORDS, Params, Words
+from fedproto.secagg.params import Params, Words
 from fedproto.secagg.shamir import lagrange, recover
 
 
@@ -59,8 +59,8 @@ def publish(
         edges=_edges(keying, survivors, dropped),
         words=params.words,
         sum_digests=tuple(
-            sum_chunk_digest(index, total[start : start + UPLOAD_CHUNK_WORDS].tobytes())
-            for index, start in enumerate(range(0, total.size, UPLOAD_CHUNK_WORDS))
+            sum_chunk_digest(index, total[start : start + params.chunk_size].tobytes())
+            for index, start in enumerate(range(0, total.size, params.chunk_size))
         ),
     )
 

@@ -15,7 +15,7 @@ from fedproto.errors import LocalFault
 from fedproto.ids import MemberId
 from fedproto.secagg.faults import not_genuine
 from fedproto.secagg.masking_messages import MaskedHeader
-from fedproto.secagg.params import UPLOAD_CHUNK_WORDS, WORD, Params, Words
+from fedproto.secagg.params import Params, Words
 from fedproto.secagg.stages import chunk_digest
 
 
@@ -66,7 +66,7 @@ class Uploads:
         self._chunks = chunks
         self._under_way: dict[MemberId, _Upload] = {}
         self.complete: dict[MemberId, MaskedHeader] = {}
-        self.total: Words = np.zeros(params.words, WORD)
+        self.total: Words = np.zeros(params.words, params.word)
 
     def open(self, member: MemberId, header: MaskedHeader) -> None:
         """Expect the chunks that a verified header names; refuse a vector of another length."""
@@ -97,7 +97,7 @@ class Uploads:
             # Kept first: what is in the sum can always be taken out again.
             self._chunks.write(member, index, data)
             part = self._part(index)
-            np.add(part, np.frombuffer(data, WORD), out=part)
+            np.add(part, np.frombuffer(data, self._params.word), out=part)
             upload.added.add(index)
         if len(upload.added) < len(upload.header.chunk_digests):
             return False
@@ -119,7 +119,9 @@ class Uploads:
             LocalFault: RNM-CONF-0001, what was kept is not what was written.
         """
         header = self._header(member)
-        data = self._chunks.read(member, index, WORD.itemsize * self._params.chunk_words(index))
+        data = self._chunks.read(
+            member, index, self._params.word.itemsize * self._params.chunk_words(index)
+        )
         if chunk_digest(index, data) != header.chunk_digests[index]:
             raise LocalFault(
                 "RNM-CONF-0001",
@@ -133,14 +135,14 @@ class Uploads:
         """Take every upload that did not arrive whole out of the sum again."""
         for member, upload in list(self._under_way.items()):
             for index in sorted(upload.added):
-                part = self._part(index)
-                np.subtract(part, np.frombuffer(self.read_chunk(member, index), WORD), out=part)
+                part, data = self._part(index), self.read_chunk(member, index)
+                np.subtract(part, np.frombuffer(data, self._params.word), out=part)
                 upload.added.discard(index)
             del self._under_way[member]
             self._chunks.forget(member)
 
     def _part(self, index: int) -> Words:
-        start = index * UPLOAD_CHUNK_WORDS
+        start = index * self._params.chunk_size
         return self.total[start : start + self._params.chunk_words(index)]
 
     def _header(self, member: MemberId) -> MaskedHeader:
@@ -154,7 +156,7 @@ class Uploads:
         header = self._header(member)
         if not 0 <= index < len(header.chunk_digests):
             raise not_genuine(member, f"it has no chunk {index}")
-        if len(data) != WORD.itemsize * self._params.chunk_words(index):
+        if len(data) != self._params.word.itemsize * self._params.chunk_words(index):
             raise not_genuine(member, f"chunk {index} has {len(data)} bytes")
         if chunk_digest(index, data) != header.chunk_digests[index]:
             raise not_genuine(member, f"chunk {index} is not the one that its header signs")

@@ -12,13 +12,24 @@ from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import Digest, MemberId, RunId, is_digest, is_run_id, tagged_hash
 from fedproto.schema import from_json, to_json
 
-SUITE = "SA-1/x25519+mlkem768/ed25519+mldsa65/aes256-ks/u32"
+_SUITE = "SA-1/x25519+mlkem768/ed25519+mldsa65/aes256-ks"
+SUITES = {32: f"{_SUITE}/u32", 16: f"{_SUITE}/u16"}
 WORD_BITS = 32
+SUITE = SUITES[WORD_BITS]
 
 
 def recovery_threshold(members: int, tolerated: int) -> int:
     """Return T with 2T > n + t_c: two sets of T members share more than t_c of them."""
     return (members + tolerated) // 2 + 1
+
+
+def word_bits(members: int, bits: int) -> int:
+    """Return the smallest ring in which a sum over the cohort cannot wrap: 16 or 32 bits.
+
+    A value has at most qmax = 2^(bits-1) - 1, so that 14, 12 and 10 bits fit the small ring with 4,
+    16 and 64 members. It follows from what the members voted for: nobody chooses it.
+    """
+    return 16 if members * ((1 << (bits - 1)) - 1) < 1 << 15 else 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +68,8 @@ class Authorisation:
     nonce: str
 
     def __post_init__(self) -> None:
-        if self.v != 1 or self.suite != SUITE or self.word_bits != WORD_BITS:
-            raise ValueError(f"suite {self.suite!r} is not {SUITE}")
+        if self.v != 1 or self.suite != SUITES.get(self.word_bits):
+            raise ValueError(f"suite {self.suite!r} is not known, or not of {self.word_bits} bits")
         if not 1 <= self.pass_no <= self.passes:
             raise ValueError("a pass is counted from 1 to the number of passes")
         digests = (self.charter, self.mandate, self.prev, self.layout_sha256, self.plan_sha256)

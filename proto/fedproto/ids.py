@@ -39,7 +39,7 @@ def sha256_hex(data: bytes) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest())
 
 
-def tagged_hash(tag: str, *parts: bytes | int) -> bytes:
+def tagged_hash(tag: str, *parts: bytes | memoryview | int) -> bytes:
     """Return SHA-256 over a domain tag and length-prefixed parts.
 
     Each part, the tag first, is preceded by its length as eight big-endian bytes, so no two

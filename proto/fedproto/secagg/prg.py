@@ -8,7 +8,7 @@ Never sees whose seed it is. Pure.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -72,9 +72,9 @@ class KeystreamBuffer:
         self._bytes = np.empty(CHUNK_BYTES + SLACK, np.uint8)
         self.view = self._bytes.data
 
-    def words(self, count: int) -> Words:
+    def words(self, count: int, word: np.dtype[Any] = WORD) -> Words:
         """Return the first `count` words."""
-        return self._bytes[:CHUNK_BYTES].view(WORD)[:count]
+        return self._bytes[:CHUNK_BYTES].view(word)[:count]
 
     def halves(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
         """Return the first `count` 16-bit little-endian numbers."""
@@ -93,8 +93,8 @@ class Masks:
         self._buffer = KeystreamBuffer()
 
     def apply(self, chunk: int, block: Words) -> None:
-        """Add or subtract, modulo 2^32, every seed's chunk `chunk` to `block`, in place."""
-        words = self._buffer.words(block.size)
+        """Add or subtract, modulo 2^32 or 2^16, every seed's chunk `chunk` to `block`, in place."""
+        words = self._buffer.words(block.size, block.dtype)
         for stream, add in self._streams:
             stream.write(chunk, block.nbytes, self._buffer.view)
             (np.add if add else np.subtract)(block, words, out=block)

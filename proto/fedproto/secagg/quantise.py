@@ -7,14 +7,15 @@ far beyond the clip before anything of it is masked. Implements SA-1 (quantisati
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedproto.layout import FlatVector
 from fedproto.secagg.faults import out_of_range
-from fedproto.secagg.params import SIGNED_WORD, Params, Words
-from fedproto.secagg.prg import CHUNK_WORDS, GcmKeystream, Keystream, KeystreamBuffer
+from fedproto.secagg.params import Params, Words, signed
+from fedproto.secagg.prg import CHUNK_BYTES, CHUNK_WORDS, GcmKeystream, Keystream, KeystreamBuffer
 from fedproto.secagg.stages import QuantisedVector
 
 # A norm a million times the clip is training that diverged, not an update to be clipped.
@@ -43,7 +44,8 @@ def quantise(
     shrink = 1.0 if norm <= params.clip else params.clip / norm
     return QuantisedVector(
         delta=delta,
-        factor=shrink * weight_word / params.clip,
+        factor=shrink * weight_word / params.peak,
+        word=params.word,
         weight_word=weight_word,
         rounding_seed=rounding_seed,
     )
@@ -54,35 +56,37 @@ def norm_l2(delta: FlatVector) -> float:
     total = 0.0
     for start in range(0, delta.size, CHUNK_WORDS):
         block = delta[start : start + CHUNK_WORDS].astype(np.float64)
-        total += float(np.dot(block, block))
+        # Not np.dot: its library would start threads, and spin in them, for a sum that memory bounds.
+        total += float(np.einsum("i,i->", block, block))
     return math.sqrt(total)
 
 
 class Rounding:
     """Writes the words of one QuantisedVector, a keystream chunk at a time."""
 
-    __slots__ = ("_buffer", "_floors", "_stream", "_values", "_vector")
+    __slots__ = ("_buffer", "_floors", "_size", "_stream", "_values", "_vector")
 
     def __init__(self, vector: QuantisedVector, keystream: type[Keystream] = GcmKeystream) -> None:
         self._vector = vector
         self._stream = keystream(vector.rounding_seed)
         self._buffer = KeystreamBuffer()
-        self._values = np.empty(CHUNK_WORDS, np.float32)
-        self._floors = np.empty(CHUNK_WORDS, np.float32)
+        self._size = CHUNK_BYTES // vector.word.itemsize
+        self._values = np.empty(self._size, np.float32)
+        self._floors = np.empty(self._size, np.float32)
 
     def write(self, chunk: int, out: Words) -> None:
         """Write chunk `chunk`, whose length is that of `out`."""
-        start = chunk * CHUNK_WORDS
+        start = chunk * self._size
         part = self._vector.delta[start : start + out.size]
-        self._round(chunk, part, out[: part.size].view(SIGNED_WORD))
+        self._round(chunk, part, out[: part.size].view(signed(self._vector.word)))
         if part.size < out.size:
             out[-1] = self._vector.weight_word
 
-    def _round(self, chunk: int, part: FlatVector, out: npt.NDArray[np.int32]) -> None:
+    def _round(self, chunk: int, part: FlatVector, out: npt.NDArray[Any]) -> None:
         values, floors = self._values[: part.size], self._floors[: part.size]
         bound = np.float32(self._vector.weight_word)
         np.multiply(part, np.float32(self._vector.factor), out=values)
-        # Only rounding errors of float32 are cut here: the norm is within the clip already.
+        # In the large ring only rounding errors of float32 are cut here: the norm is within the clip.
         np.clip(values, -bound, bound, out=values)
         np.floor(values, out=floors)
         np.subtract(values, floors, out=values)
@@ -96,10 +100,10 @@ class Rounding:
 
 def dequantise(total: Words, params: Params, included: int) -> tuple[FlatVector, float]:
     """Return the weighted mean delta and the sum of weights; refuse a sum out of range."""
-    signed = total.view(SIGNED_WORD)
-    weight = params.require_sum_in_range(signed, included)
+    numbers = total.view(params.signed_word)
+    weight = params.require_sum_in_range(numbers, included)
     mean = np.empty(params.parameters, np.float32)
-    np.multiply(signed[:-1], params.clip / weight, out=mean, casting="unsafe")
+    np.multiply(numbers[:-1], params.peak / weight, out=mean, casting="unsafe")
     return mean, weight / params.qmax
 
 

@@ -8,11 +8,13 @@ Pure.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, SupportsIndex, overload
+from typing import Any, NoReturn, SupportsIndex, overload
+
+import numpy as np
 
 from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
-from fedproto.secagg.params import UPLOAD_CHUNK_WORDS, Words
+from fedproto.secagg.params import UPLOAD_CHUNK_BYTES, WORD, Words
 
 
 class Secret:
@@ -66,6 +68,7 @@ class QuantisedVector(Secret):
     factor: float
     weight_word: int
     rounding_seed: bytes
+    word: np.dtype[Any] = WORD
 
     @property
     def words(self) -> int:
@@ -82,7 +85,7 @@ class MaskedVector(Sequence[bytes]):
         self._words = words
 
     def __len__(self) -> int:
-        return (self._words.size + UPLOAD_CHUNK_WORDS - 1) // UPLOAD_CHUNK_WORDS
+        return (self._words.nbytes + UPLOAD_CHUNK_BYTES - 1) // UPLOAD_CHUNK_BYTES
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -93,8 +96,8 @@ class MaskedVector(Sequence[bytes]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        start = index * UPLOAD_CHUNK_WORDS
-        return self._words[start : start + UPLOAD_CHUNK_WORDS].tobytes()
+        size = UPLOAD_CHUNK_BYTES // self._words.itemsize
+        return self._words[index * size : (index + 1) * size].tobytes()
 
     @property
     def words(self) -> int:
@@ -103,10 +106,14 @@ class MaskedVector(Sequence[bytes]):
 
     def chunk_digests(self) -> tuple[bytes, ...]:
         """Return the digest of each chunk."""
-        return tuple(chunk_digest(index, data) for index, data in enumerate(self))
+        raw = self._words.data.cast("B")
+        return tuple(
+            chunk_digest(index, raw[start : start + UPLOAD_CHUNK_BYTES])
+            for index, start in enumerate(range(0, len(raw), UPLOAD_CHUNK_BYTES))
+        )
 
 
-def chunk_digest(index: int, data: bytes) -> bytes:
+def chunk_digest(index: int, data: bytes | memoryview) -> bytes:
     """Return the digest by which a header names one chunk of an upload."""
     return tagged_hash("renmei/v1/sa/chunk", index, data)
 

@@ -36,7 +36,7 @@ from fedproto.secagg.keying_messages import (
     self_seed_commitment,
 )
 from fedproto.secagg.masking_messages import UploadHeader
-from fedproto.secagg.params import UPLOAD_CHUNK_BYTES, WORD, Params
+from fedproto.secagg.params import UPLOAD_CHUNK_BYTES, Params, Words
 from fedproto.secagg.prg import CHUNK_BYTES, Masks
 from fedproto.secagg.ring import blocks
 from fedproto.secagg.stages import MaskSeed, chunk_digest
@@ -127,13 +127,14 @@ class SumAudit:
         Raises:
             PeerFault: RNM-SECAGG-0001, a chunk that was served is not the one its member signed.
         """
-        total = np.zeros(self._seen.params.chunk_words(chunk), WORD)
+        params = self._seen.params
+        total: Words = np.zeros(params.chunk_words(chunk), params.word)
         for upload in self._published.uploads:
             name = upload.header.member
             data = read_chunk(name, chunk)
             if chunk_digest(chunk, data) != upload.chunk_digests[chunk]:
                 raise _wrong(f"chunk {chunk} of {name} is not the one that {name} signed")
-            total += np.frombuffer(data, WORD)
+            total += np.frombuffer(data, params.word)
         for place, block in blocks(total):
             self._masks.apply(chunk * _BLOCKS + place, block)
         expected = self._published.sum_digests[chunk]

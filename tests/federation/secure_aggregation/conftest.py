@@ -9,7 +9,7 @@ import pytest
 
 from federation.secure_aggregation.server import SecAggServer
 from fedproto.authorisation import (
-    SUITE,
+    SUITES,
     WORD_BITS,
     Authorisation,
     SignedAuthorisation,
@@ -19,7 +19,7 @@ from fedproto.authorisation import (
 )
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId, RunId
-from fedproto.secagg.params import WORD, Params
+from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, dequantise, quantise
 from fedproto.secagg.ring import blocks
 from member_node.secagg_client import MaskedUpload, SecAggClient
@@ -49,7 +49,6 @@ def authorise(
     digest = Digest("ab" * 32)
     fields: dict[str, object] = {
         "v": 1,
-        "suite": SUITE,
         "consortium": "test",
         "charter": digest,
         "mandate": digest,
@@ -71,7 +70,9 @@ def authorise(
         "nonce": "ef" * 32,
     }
     key = signing_key("coordinator")
-    raw = seal_authorisation(Authorisation(**{**fields, **changes}), key)
+    fields |= changes
+    fields.setdefault("suite", SUITES.get(fields["word_bits"], "none"))
+    raw = seal_authorisation(Authorisation(**fields), key)
     return open_authorisation(raw, {key.verify_key.key_id: key.verify_key}.get)
 
 
@@ -175,7 +176,7 @@ class Attempt:
         vector = quantise(
             self.deltas[name], self.weights[name], self.params, self.rounding_seed(name)
         )
-        words, rounding = np.empty(vector.words, WORD), Rounding(vector)
+        words, rounding = np.empty(vector.words, vector.word), Rounding(vector)
         for chunk, block in blocks(words):
             rounding.write(chunk, block)
         return words
@@ -183,7 +184,7 @@ class Attempt:
     def expected(self, included: Iterable[MemberId]) -> tuple[np.ndarray, float]:
         """Return what the members' quantised vectors add up to, without any mask."""
         names = list(included)
-        total = np.zeros(self.params.words, WORD)
+        total = np.zeros(self.params.words, self.params.word)
         for name in names:
             total += self.words_of(name)
         return dequantise(total, self.params, len(names))
