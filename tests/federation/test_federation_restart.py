@@ -125,8 +125,9 @@ def test_after_kills_at_any_moment_the_ledger_replays_and_no_model_lacks_its_ent
         killable.kill()
         killable.start()
         killable.follow()
-    _, attempts = killable.finish()
-    assert [a.started.body.round for a in attempts if a.aggregated] == [1, 2]
+    last, attempts = killable.finish()
+    done = [a.started.body.round for a in attempts if a.aggregated]
+    assert done == [1, 2], (last.state, last.code)
     killable.child.stop()
     party = killable.federation.party("coordinator")
     log_key = NoteSigner(party.profile.origin, seed_file(party.keys / "log.key", 32))
