@@ -111,7 +111,7 @@ class Server:
                 stderr=log,
                 env=_environment(),
             )
-        pause, left = threading.Event(), 600
+        pause, left = threading.Event(), 2400
         while True:
             try:
                 psycopg.connect(self.conninfo("postgres"), connect_timeout=2).close()
