@@ -322,7 +322,8 @@ def plain(deltas: list[FlatVector], dropped: int) -> Cost:
 def _require_mean(mean: Any, deltas: list[FlatVector]) -> None:
     expected = np.mean(deltas, axis=0)
     error = float(np.linalg.norm(mean - expected) / np.linalg.norm(expected))
-    if error > 0.01:
+    # Ten bits a value, the least that is used here, cost about one per cent of a mean of noise.
+    if error > 0.02:
         raise SystemExit(f"a mean is off by {error:.3g}: the comparison is void")
 
 
