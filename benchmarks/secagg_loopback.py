@@ -220,6 +220,7 @@ def take_part(name: MemberId, port: int, authorisation: SignedAuthorisation, roo
             me=name,
             sign_receipt=lambda upload: None,
             sign_audit=lambda finding: None,
+            note_opened=lambda survivors: None,
             timeout_s=PATIENCE_S,
         )
         try:

@@ -141,6 +141,9 @@ class Participation:
             me=self.party.profile.id,
             sign_receipt=sign_receipt,
             sign_audit=lambda finding: self._sign_audit(consent, finding),
+            note_opened=lambda survivors: self.marks.open_sum(
+                consent.content.run, consent.content.round, survivors
+            ),
             timeout_s=max(1.0, (consent.content.not_after - self.clock_ms()) / 1000),
         )
         try:
@@ -161,6 +164,7 @@ class Participation:
             key=self.party.signing_key,
             roster={member: key for member, key in keys.items() if key is not None},
             entropy=self.entropy,
+            opened=self.marks.opened(authorisation.content.run, authorisation.content.round),
             keystream=fastest_keystream(),
         )
 

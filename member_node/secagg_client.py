@@ -95,9 +95,13 @@ class SecAggClient:
         roster: Mapping[MemberId, VerifyKey],
         entropy: Callable[[int], bytes],
         summed: tuple[MemberId, ...] | None = None,
+        opened: tuple[MemberId, ...] | None = None,
         keystream: type[Keystream] = GcmKeystream,
     ) -> None:
         """Begin; `summed` are the survivors of the pass before, where there was one.
+
+        `opened` are those over whom this member helped to open a sum of this round in an earlier
+        attempt: the same deltas are never summed over other members.
 
         `keystream` is the quicker one on this machine; both give the same bytes.
         """
@@ -114,6 +118,7 @@ class SecAggClient:
         if (content.pass_no > 1) != (summed is not None):
             raise forbidden("a later pass needs the survivors of the one before, a first has none")
         self._summed = summed
+        self._opened = opened
         self._keystream = keystream
         self._coordinator = authorisation.key
         self._key = key
@@ -235,6 +240,8 @@ class SecAggClient:
             seen.take_survivors(decode(SurvivorList, survivor_list, peer=COORDINATOR).headers)
             if self._summed is not None and seen.survivors != self._summed:
                 raise forbidden("its survivor list differs from that of the pass before")
+            if self._opened is not None and seen.survivors != self._opened:
+                raise forbidden("a sum of this round over other members may be open already")
             message = Confirm(
                 ctx=seen.ctx, member=seen.member, h1=seen.h1, h2=seen.h2, h3=seen.h3
             ).signed_by(self._key)

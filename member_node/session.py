@@ -68,6 +68,10 @@ class MemberHalf(Protocol):
         """Phase 1."""
 
     @property
+    def survivors(self) -> Sequence[MemberId]:
+        """Over whom it confirmed the sum."""
+
+    @property
     def awaits_openings(self) -> Sequence[MemberId]:
         """The dealers of whom it complained, and who have not opened the pair yet."""
 
@@ -138,6 +142,7 @@ class ExchangeSession:
         me: MemberId,
         sign_receipt: Callable[[Upload], None],
         sign_audit: Callable[[Finding], None],
+        note_opened: Callable[[tuple[MemberId, ...]], None],
         timeout_s: float,
     ) -> None:
         round_ = authorisation.content
@@ -150,6 +155,7 @@ class ExchangeSession:
         self._me = me
         self._sign_receipt = sign_receipt
         self._sign_audit = sign_audit
+        self._note_opened = note_opened
         self._timeout_s = timeout_s
         # Frames are pulled one by one when the network has room: an upload is never held twice.
         self._outbox: queue.SimpleQueue[Iterable[MemberFrame] | None] = queue.SimpleQueue()
@@ -200,7 +206,10 @@ class ExchangeSession:
         # Before the confirmation, so that no sum is opened whose receipts are not in the ledger.
         self._sign_receipt(upload)
         self._send(MemberFrame(confirm=confirmation))
-        self._send(MemberFrame(reveal=half.reveal(self._expect("confirmations").confirmations)))
+        shares = half.reveal(self._expect("confirmations").confirmations)
+        # On the disk before they leave: from here on the sum over these members may be open.
+        self._note_opened(tuple(half.survivors))
+        self._send(MemberFrame(reveal=shares))
         self._audit(self._expect("transcript").transcript)
         result = self._expect("result").result
         return RoundResult(

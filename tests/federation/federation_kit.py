@@ -157,6 +157,7 @@ class Member:
         self.journal = NoJournal()
         self.channel = self.dial()
         self.errors: list[FederationError] = []
+        self.opened: list[tuple[object, tuple[str, ...]]] = []
         self.dataset = sha256_hex(b"dataset of " + self.name.encode())
         profile = self.party.profile
         signer = NoteSigner(
@@ -240,6 +241,7 @@ class Member:
             me=self.name,
             sign_receipt=sign_receipt,
             sign_audit=sign_audit,
+            note_opened=lambda survivors: self.opened.append((content, survivors)),
             timeout_s=60,
         )
         try:

@@ -48,7 +48,7 @@ class Wire:
         for name, half in self.members.halves.items():
             half.advertise = partial(self.members.advertised.get, name)
         self.outcomes, self.error, self.total = {}, None, None
-        self.receipts, self.findings = {}, {}
+        self.receipts, self.findings, self.opened = {}, {}, {}
 
     def play(self, after=lambda wire: None):
         """Run members and coordinator to the end; `after` does what follows the sum."""
@@ -93,6 +93,7 @@ class Wire:
             rounding_seed=bytes(32),
             me=name,
             sign_audit=lambda finding: self.findings.setdefault(name, finding),
+            note_opened=lambda survivors: self.opened.setdefault(name, survivors),
             sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
             timeout_s=PATIENCE_S,
         )

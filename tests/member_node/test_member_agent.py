@@ -279,6 +279,13 @@ def test_a_proposal_is_voted_on_and_trained_round_by_round_to_its_end(running):
     assert not replay(entries).violations
 
 
+def test_a_node_remembers_over_whom_it_helped_to_open_a_sum(running):
+    running.round()
+    for node in running.nodes.values():
+        (record,) = json.loads((node.root / "marks.json").read_bytes())["marks"]["opened"].values()
+        assert record == {"round": 1, "survivors": sorted(running.nodes)}
+
+
 def test_what_left_a_node_is_in_its_journal_and_only_kinds_that_may(running):
     running.round()
     for node in running.nodes.values():

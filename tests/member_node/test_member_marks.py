@@ -55,6 +55,27 @@ def test_runs_have_marks_of_their_own(tmp_path):
     assert MarkBook.open(tmp_path).last(RUN) == Mark(5, 1)
 
 
+def test_a_round_is_opened_over_one_set_of_members_in_all_of_its_attempts(tmp_path):
+    """Four, then the same without one: the difference of the two sums would be that one's delta."""
+    book = MarkBook.create(tmp_path)
+    four = ("honda", "nec", "softbank", "sony")
+    book.open_sum(RUN, 1, four)
+    book = MarkBook.open(tmp_path)
+    assert book.opened(RUN, 1) == four
+    for others in (four[1:], four[:3], ("honda", "nec", "softbank", "sony", "toyota")):
+        with pytest.raises(FederationError) as refusal:
+            book.open_sum(RUN, 1, others)
+        assert refusal.value.code == "RNM-CONSENT-0003"
+    assert MarkBook.open(tmp_path).opened(RUN, 1) == four
+    book.open_sum(RUN, 1, four)
+    # The next round has other deltas, so it may lose a member.
+    assert book.opened(RUN, 2) is None
+    book.open_sum(RUN, 2, four[1:])
+    assert book.opened(OTHER, 2) is None
+    book.advance(RUN, Mark(3, 1))
+    assert MarkBook.open(tmp_path).opened(RUN, 2) == four[1:]
+
+
 def test_a_node_killed_right_after_the_mark_refuses_the_attempt_when_it_is_back(tmp_path):
     MarkBook.create(tmp_path)
     program = f"""

@@ -49,7 +49,7 @@ class Attempt:
         values = (rng.standard_normal(shape) * scale).astype(np.float32)
         self.deltas = dict(zip(self.names, values, strict=True))
         self.seeds = {name: hashlib.sha256(name.encode()).digest() for name in self.names}
-        self.receipts, self.findings = {}, {}
+        self.receipts, self.findings, self.opened = {}, {}, {}
         self.sessions = {}
 
     def run(self, trained=None):
@@ -94,6 +94,7 @@ class Attempt:
                 me=name,
                 sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
                 sign_audit=lambda finding: self.findings.setdefault(name, finding),
+                note_opened=lambda survivors: self.opened.setdefault(name, survivors),
                 timeout_s=PATIENCE_S,
             )
             return session.run()

@@ -239,6 +239,45 @@ def test_an_upload_header_of_the_coordinators_making_is_refused(attempt):
     refused(lambda: run.clients["m00"].confirm(encode(SurvivorList(headers=tuple(headers)))))
 
 
+def test_an_attempt_made_again_over_one_member_less_is_confirmed_by_nobody(attempt):
+    """The coordinator opens a sum, says that it crashed, and asks for the same deltas without one."""
+    first = attempt(4)
+    first.advertise()
+    first.share()
+    first.mask()
+    first.confirm()
+    first.reveal()
+    whole = first.server.finish()
+    again = attempt(4, attempt=2)
+    again.clients = {
+        name: again.client(name, opened=tuple(first.survivors)) for name in again.names
+    }
+    again.advertise()
+    again.share()
+    again.mask(without=("m03",))
+    for name in again.survivors:
+        with pytest.raises(PeerFault) as caught:
+            again.clients[name].confirm(again.survivor_list)
+        assert (caught.value.code, caught.value.peer) == ("RNM-SECAGG-0003", "coordinator")
+        assert "may be open already" in caught.value.why
+    # Without the rule the difference would be what m03 sent.
+    three, _ = again.expected(again.survivors)
+    weights = [first.weights[name] for name in again.survivors]
+    delta = (whole.mean_delta * sum(first.weights.values()) - three * sum(weights)) / first.weights[
+        "m03"
+    ]
+    assert np.abs(delta - first.deltas["m03"]).max() < 1e-3
+    # Over the same members it is the same sum, and may be opened.
+    same = attempt(4, attempt=3)
+    same.clients = {name: same.client(name, opened=tuple(first.survivors)) for name in same.names}
+    same.advertise()
+    same.share()
+    same.mask()
+    same.confirm()
+    same.reveal()
+    assert np.array_equal(same.server.finish().mean_delta, whole.mean_delta)
+
+
 def test_unmasking_is_answered_once(attempt):
     run = at(attempt, "reveal")
     run.clients["m00"].reveal(run.confirmations)
