@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from federation_kit import Federation
+from federation_kit import Federation, until
 
 from audit import bundle, receipt
 from audit.bundle import Pinned
@@ -79,6 +79,8 @@ def test_a_mirror_is_brought_up_to_date_from_a_static_copy(federation, capsys):
     made, coordinator = federation
     size = coordinator.ledger.head.size
     public = made.consortium.party("coordinator") / "ledger/public"
+    # Published after it is cosigned, which the fixture does not wait for.
+    until(lambda: (public / "checkpoint").exists())
     with serve_log(public) as server:
         auditor = made.consortium.party("meti")
         shutil.rmtree(auditor / "mirror", ignore_errors=True)
