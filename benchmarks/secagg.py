@@ -36,6 +36,8 @@ from fedproto.ids import Digest, MemberId, RunId
 from fedproto.layout import FlatVector
 from member_node.secagg_client import SecAggClient
 
+from chart import log_chart  # isort: skip
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -377,6 +379,26 @@ def show(results: list[dict[str, Any]]) -> None:
             )
 
 
+def draw(results: list[dict[str, Any]], directory: Path) -> None:
+    """Write how both sides' cost grows with whatever there is more than one of."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for key, word in (("parameters", "parameters"), ("members", "members")):
+        if len({result[key] for result in results}) < 2:
+            continue
+        for side, name in (("client_ms", "a member"), ("server_ms", "the coordinator")):
+            series = {
+                row: [(result[key], result["rows"][row][side]) for result in results]
+                for row in results[0]["rows"]
+                if row != "plain"
+            }
+            fixed = "members" if key == "parameters" else "parameters"
+            title = f"CPU of {name}, {results[0][fixed]:,} {fixed}"
+            text = log_chart(title, word, "ms of CPU a round", series)
+            path = directory / f"secagg-{side.removesuffix('_ms')}-by-{key}.svg"
+            path.write_text(text, encoding="utf-8")
+            print(path)
+
+
 def main() -> None:
     """Run the cohorts asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -384,6 +406,7 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", metavar="FILE", help="write the figures; - for standard output")
+    parser.add_argument("--draw", metavar="DIR", help="write how the cost grows, as SVG")
     arguments = parser.parse_args()
     results = [
         compare(n, d, arguments.repeat) for n in arguments.members for d in arguments.parameters
@@ -392,6 +415,8 @@ def main() -> None:
         print(json.dumps(results, indent=1))
         return
     show(results)
+    if arguments.draw:
+        draw(results, Path(arguments.draw))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -80,7 +80,7 @@ def test_a_mirror_is_brought_up_to_date_from_a_static_copy(federation, capsys):
     size = coordinator.ledger.head.size
     public = made.consortium.party("coordinator") / "ledger/public"
     # Published after it is cosigned, which the fixture does not wait for.
-    until(lambda: (public / "checkpoint").exists())
+    until((public / "checkpoint").exists)
     with serve_log(public) as server:
         auditor = made.consortium.party("meti")
         shutil.rmtree(auditor / "mirror", ignore_errors=True)
