@@ -115,10 +115,12 @@ def present(args: argparse.Namespace, console: Console) -> Reply:
 def _presence_text(item: Presence, console: Console) -> str:
     reason = f" ({item.reason})" if item.reason else ""
     signed = "-" if item.receipt is None else f"#{item.receipt}"
+    audited = "-" if item.audited is None else f"#{item.audited}"
     label = console.say(en="receipt", ja="受領証")
+    audit = console.say(en="sum audited", ja="合計の監査")
     return (
         f"{item.member:<14} {item.round}.{item.attempt}  {standing_text(item.standing, console.say)}{reason}  "
-        f"{label} {signed}"
+        f"{label} {signed}  {audit} {audited}"
     )
 
 

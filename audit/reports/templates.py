@@ -43,6 +43,7 @@ def round_report(history: History, run: RunId, number: int | None, say: Say) -> 
                 say(en="member", ja="メンバー"),
                 say(en="standing", ja="状況"),
                 say(en="receipt", ja="受領証"),
+                say(en="audited the sum", ja="合計の監査"),
             ),
             lines=tuple(
                 Line(
@@ -52,6 +53,7 @@ def round_report(history: History, run: RunId, number: int | None, say: Say) -> 
                         standing_text(item.standing, say)
                         + (f" ({item.reason})" if item.reason else ""),
                         "✔" if item.receipt is not None else "—",
+                        "✔" if item.audited is not None else "—",
                     ),
                     cites=item.cites,
                 )

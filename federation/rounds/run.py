@@ -47,7 +47,7 @@ from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 
 MAX_ATTEMPTS = 3
 # Training and all phases of an attempt must fit; Flower delivers within some seconds.
-_PHASES = 6
+_PHASES = 7
 _FLOWER_POLL_S = 0.5
 
 

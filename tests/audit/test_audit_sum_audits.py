@@ -95,6 +95,8 @@ def test_the_ledger_says_by_whom_a_sum_was_audited(summed):
     (attempt,) = summed.state.rounds(RUN)
     assert attempt.auditors == tuple(TRAINERS[:2])
     shown = {item.member: item for item in presence(summed.state, run=RUN, number=1)}
+    ledger_says = {item.member: item.audited is not None for item in shown.values()}
+    assert ledger_says == {name: name in TRAINERS[:2] for name in TRAINERS}
     for name in TRAINERS:
         entry = next((a.index for a in attempt.audits if a.member == name), None)
         assert shown[name].audited == entry
