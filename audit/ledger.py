@@ -211,7 +211,8 @@ class Ledger:
 
     def read(self, leaf: bytes) -> SignedEvent:
         """Verify an act by the keys in force; raise RNM-SIG-*, RNM-FORM-*."""
-        return open_next(self.state, leaf)
+        with self._sequencer.preparing():
+            return open_next(self.state, leaf)
 
     def append(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
         """Admit an act and wait until it is durable; the same leaf again has the same index.
@@ -228,7 +229,7 @@ class Ledger:
         if self._held is not None:
             raise self._held
         if signed is None and len(leaf) <= tiles.MAX_ENTRY:
-            signed = open_next(state, leaf)
+            signed = self.read(leaf)
         job = Job(leaf=leaf, leaf_hash=digest, signed=signed)
         return self._sequencer.append(job)
 

@@ -1,14 +1,17 @@
 """The one writer: puts entries in order, in natural batches, one durable transaction for each.
 
 Decides the order of entries and nothing else: whether one is admitted is its judge's word. A batch
-is what gathered while the last one was written, so no timer delays a single act. An append is
+is what gathered while the last one was written, and what is being verified at that moment (as
+PostgreSQL's commit_siblings): an act that comes alone is never delayed. An append is
 acknowledged only when entries, tiles, head and signed checkpoint are durable together; a checkpoint
 leaves this process only from a committed row.
 """
 
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -25,6 +28,10 @@ from fedproto.statements import SignedEvent
 S = TypeVar("S")
 MAX_BATCH = 1024
 MAX_WAITING = 8192
+# A batch costs the interpreter as much as four entries do: a small one waits for acts that are nearly
+# there, but no longer than a slow disk takes to write it.
+_ENOUGH = 16
+_PATIENCE_S = 0.01
 _MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
 _NOT_YET = unwritable("no answer was given yet", _MEND_REOPEN)
 
@@ -129,6 +136,7 @@ class Sequencer(Generic[S]):
         self._lock = threading.Lock()
         self._gate = threading.Condition(self._lock)
         self._room = MAX_WAITING
+        self._preparing = 0
         self._doubt: _Doubt[S] | None = None
         self._closed: LocalFault | None = None
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -166,6 +174,17 @@ class Sequencer(Generic[S]):
             self._room -= 1
             self._waiting.put(job)
 
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Say that an act is being verified: a small batch waits for it, a moment at most."""
+        with self._lock:
+            self._preparing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._preparing -= 1
+
     def _has_room(self) -> bool:
         return self._room > 0 or self._closed is not None
 
@@ -199,16 +218,23 @@ class Sequencer(Generic[S]):
     def _take(self) -> tuple[list[Job], bool]:
         """Return everything that waits, up to a batch, and whether to stop after it."""
         jobs: list[Job] = []
-        item = self._waiting.get()
+        item, patience = self._waiting.get(), 0.0
         while item is not None:
             jobs.append(item)
+            patience = patience or time.monotonic() + _PATIENCE_S
             if len(jobs) == MAX_BATCH:
                 return jobs, False
             try:
-                item = self._waiting.get_nowait()
+                item = self._next(len(jobs), patience)
             except queue.Empty:
                 return jobs, False
         return jobs, True
+
+    def _next(self, gathered: int, until: float) -> Job | None:
+        """Return what waits, or what comes soon enough; raise queue.Empty where neither does."""
+        if not self._waiting.empty() or gathered >= _ENOUGH or not self._preparing:
+            return self._waiting.get_nowait()
+        return self._waiting.get(timeout=max(until - time.monotonic(), 0.0))
 
     def _write(self, jobs: list[Job]) -> None:
         now, state, judge = self._clock(), self.state, self._judge

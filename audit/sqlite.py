@@ -34,7 +34,7 @@ WRITER = (
 )
 READER = ("query_only=ON", "wal_autocheckpoint=0")
 # Few enough statements that each stays prepared, and parameters far below SQLite's limit of 32,766.
-_WIDTHS = (64, 8, 1)
+_WIDTHS = (64, 32, 16, 8, 4, 2, 1)
 _GUARDS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
     f"BEGIN SELECT RAISE(ABORT, '{APPEND_ONLY_WORDS}'); END"

@@ -31,7 +31,7 @@ from federation.services import GovernanceService
 from fedproto.events.oversight import IncidentReported
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, seed_file, utc_now
-from fedproto.process import free_ports
+from fedproto.process import free_ports, settle
 from fedproto.statements import Head, Trace, seal_event
 from fedproto.v1 import governance_pb2_grpc
 from fedproto.v1.governance_pb2 import ActRequest, ActResponse
@@ -144,6 +144,7 @@ def serve(
         credentials = transport.Credentials.load(party.keys, utc_now)
         server.add_secure_port(address, credentials.server())
         server.start()
+        settle()
         spawn = multiprocessing.get_context("spawn")
         answers = spawn.Queue()
         client = spawn.Process(target=send, args=(root, address, acts, in_flight, answers))

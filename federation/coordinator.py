@@ -38,6 +38,7 @@ from fedproto import telemetry
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId, RunId
 from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now
+from fedproto.process import settle
 from fedproto.transport import SERVER_OPTIONS, Credentials
 from fedproto.v1 import (
     artifacts_pb2_grpc,
@@ -215,6 +216,7 @@ def serve(
     coordinator = Coordinator(root, make_flower, witnesses)
     try:
         coordinator.start()
+        settle()
         line = {
             "ready": True,
             "coordinator": coordinator.party.profile.coordinator,

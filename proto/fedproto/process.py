@@ -6,6 +6,7 @@ as they shall: the parent-death signal follows the thread.
 """
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -23,6 +24,20 @@ from fedproto.errors import LocalFault
 
 _TAIL_LINES = 12
 _POLL_S = 0.05
+
+
+# The allocations between two looks of the collector, and how rarely it looks at what is older.
+_COLLECTOR = (50_000, 20, 50)
+
+
+def settle() -> None:
+    """Tell the garbage collector that what is loaded by now will stay: it is looked at no more.
+
+    A server whose state holds a million objects would else spend a tenth of its time on reading them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR)
 
 
 @dataclass(slots=True)
