@@ -1,6 +1,6 @@
 """`renmei base`: fetch the corpora, train the base model. Declarations only."""
 
-from fedproto.command import Commands
+from fedproto.command import Commands, Noun
 
 
 def register(commands: Commands) -> None:
@@ -95,6 +95,7 @@ def _register_data(commands: Commands) -> None:
             ja="合成した CAN 時系列を加え、値を N 階級に分けます(通常は 256)",
         ),
     )
+    _register_pretrain(model, commands)
     words = model.verb(
         "tokenizer",
         handler="base_model.data_commands:tokenizer",
@@ -113,5 +114,52 @@ def _register_data(commands: Commands) -> None:
         help=commands.say(
             en="measure fertility on held-out text beside published figures",
             ja="評価用の文書で効率を測り、公表値と並べて示します",
+        ),
+    )
+
+
+def _register_pretrain(model: Noun, commands: Commands) -> None:
+    train = model.verb(
+        "pretrain",
+        handler="base_model.pretrain_commands:pretrain",
+        en="pretrain by a recipe file, over one process or several; run again to go on",
+        ja="レシピファイルに従って事前学習します(複数プロセス可、再実行すると続きから)",
+    )
+    train.add_argument(
+        "recipe", metavar="RECIPE.toml", help=commands.say(en="the recipe", ja="レシピ")
+    )
+    train.add_argument(
+        "--data",
+        metavar="DIR",
+        required=True,
+        help=commands.say(en="a build of `renmei model data`", ja="`renmei model data` の出力先"),
+    )
+    train.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help=commands.say(
+            en="where snapshots, figures and the model are written",
+            ja="途中経過、記録、モデルの書き出し先",
+        ),
+    )
+    train.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help=commands.say(
+            en="how many processes on this machine share each batch",
+            ja="この計算機で一つのバッチを分担するプロセス数",
+        ),
+    )
+    train.add_argument(
+        "--watts",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help=commands.say(
+            en="what the machine draws, for the energy estimate",
+            ja="消費電力量の見積りに使う消費電力",
         ),
     )

@@ -1,0 +1,285 @@
+"""Sharded snapshots: each process writes its rows in safetensors; `state.json` comes last and commits.
+
+Decides what is trusted: a snapshot whose `state.json` lists every file's SHA-256 and whose files have
+them. A damaged one is named and left aside, and the one before is used. The rows of a matrix are those
+that FSDP2 gives a rank (torch.chunk of dimension 0), so any number of processes can go on from it: each
+reads the rows that it needs. Nothing is pickled, which is why torch's own distributed checkpoint is not
+used (its index is a pickle). A shell module.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
+
+from base_model.fetch import file_sha256
+from fedproto.durable import disk_fault, sync_directory, write_atomic
+from fedproto.errors import LocalFault
+from fedproto.ids import Digest
+
+STATE = "state.json"
+_SCALAR = "scalar."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a training stands: what a snapshot holds besides tensors. Losses are exact."""
+
+    training: Digest
+    step: int
+    cursor: int
+    skipped: tuple[int, ...]
+    recent: tuple[float, ...]
+    rollbacks: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON; a loss is written in hexadecimal, which keeps every bit."""
+        return {
+            "v": 1,
+            "training": self.training,
+            "step": self.step,
+            "cursor": self.cursor,
+            "skipped": list(self.skipped),
+            "recent": [loss.hex() for loss in self.recent],
+            "rollbacks": self.rollbacks,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Progress":
+        """Read what `to_json` wrote; raises ValueError, KeyError or TypeError on anything else."""
+        if value["v"] != 1:
+            raise ValueError("another version")
+        return cls(
+            training=Digest(str(value["training"])),
+            step=int(value["step"]),
+            cursor=int(value["cursor"]),
+            skipped=tuple(int(number) for number in value["skipped"]),
+            recent=tuple(float.fromhex(loss) for loss in value["recent"]),
+            rollbacks=int(value["rollbacks"]),
+        )
+
+
+def rows_of(total: int, rank: int, ranks: int) -> tuple[int, int]:
+    """Return the first row and one past the last of a rank, as torch.chunk cuts dimension 0."""
+    size = -(-total // ranks)
+    return min(rank * size, total), min((rank + 1) * size, total)
+
+
+def tensors_of(
+    objective: torch.nn.Module, steppers: Sequence[torch.optim.Optimizer]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give every tensor of a training by a name that doesn't depend on the number of processes."""
+    names: dict[torch.Tensor, str] = {}
+    for name, weight in objective.named_parameters():
+        names[weight] = _plain(name)
+        yield f"weight.{_plain(name)}", weight
+    for stepper in steppers:
+        for parameter, state in stepper.state.items():
+            for key, value in state.items():
+                yield f"{key}.{names[parameter]}", value
+
+
+def _plain(name: str) -> str:
+    return name.replace("_orig_mod.", "").removeprefix("model.")
+
+
+def warm(steppers: Sequence[torch.optim.Optimizer]) -> None:
+    """Make the optimisers' state as their first step would, so that a snapshot can be read into it."""
+    for stepper in steppers:
+        for group in stepper.param_groups:
+            for parameter in group["params"]:
+                if stepper.state[parameter]:
+                    continue
+                if isinstance(stepper, torch.optim.AdamW):
+                    stepper.state[parameter] = {
+                        "step": torch.zeros((), dtype=torch.float32),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": torch.zeros_like(parameter),
+                    }
+                else:
+                    stepper.state[parameter] = {"momentum": torch.zeros_like(parameter)}
+
+
+class Shelf:
+    """The snapshots of one training: written beside it in a thread, read at its start.
+
+    `exchange` gives every rank the digest of every rank's file; an empty one says that it failed.
+    """
+
+    def __init__(self, root: Path, *, rank: int, ranks: int, exchange: Any, keep: int) -> None:
+        self._root, self._rank, self._ranks, self._keep = root, rank, ranks, keep
+        self._exchange = exchange
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._pending: Future[None] | None = None
+
+    def save(self, named: Iterator[tuple[str, torch.Tensor]], progress: Progress) -> None:
+        """Copy the tensors and write them behind the training's back; waits for the one before.
+
+        Raises:
+            LocalFault: RNM-DISK-0001 the snapshot before was not written.
+        """
+        self.wait()
+        copies: dict[str, torch.Tensor] = {}
+        for name, tensor in named:
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            # A tensor without dimensions is the same at each rank.
+            label = f"{_SCALAR}{name}" if local.ndim == 0 else name
+            copies[label] = local.detach().to("cpu", copy=True).contiguous()
+        self._pending = self._writer.submit(self._write, copies, progress)
+
+    def wait(self) -> None:
+        """Return when what was saved is durable; raise why it is not."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """End the writing thread; what was saved is durable, or `wait` has said why not."""
+        self._writer.shutdown(wait=True)
+
+    def _write(self, copies: dict[str, torch.Tensor], progress: Progress) -> None:
+        target = self._root / f"step-{progress.step:08d}"
+        file = target / self._file(self._rank)
+        fault: LocalFault | None = None
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            # A file of an earlier start that was killed here must not be taken for this one.
+            (target / STATE).unlink(missing_ok=True)
+            save_file(copies, file)
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+            digest = file_sha256(file)
+        except OSError as error:
+            fault, digest = disk_fault(target, error), ""
+        except SafetensorError as error:
+            # safetensors reports a full disk in its own words.
+            fault, digest = _full(target, str(error)), ""
+        digests = self._exchange(digest)
+        if fault is not None:
+            raise fault
+        if not all(digests):
+            raise _full(target, "another process could not write its part")
+        if self._rank == 0:
+            self._commit(target, progress, digests)
+
+    def _commit(self, target: Path, progress: Progress, digests: Sequence[str]) -> None:
+        files = {self._file(rank): digest for rank, digest in enumerate(digests)}
+        state = {**progress.to_json(), "files": files}
+        try:
+            write_atomic(target / STATE, json.dumps(state).encode())
+            sync_directory(self._root)
+        except OSError as error:
+            raise disk_fault(target, error) from None
+        committed = sorted(path.parent for path in self._root.glob(f"step-*/{STATE}"))
+        for old in committed[: -self._keep]:
+            # The commit goes first, so that what is half removed is never taken for whole.
+            (old / STATE).unlink()
+            shutil.rmtree(old)
+
+    def _file(self, rank: int) -> str:
+        return f"shard-{rank:05d}-of-{self._ranks:05d}.safetensors"
+
+    def newest(self, training: Digest) -> tuple[Path, Progress, list[LocalFault]] | None:
+        """Return the newest whole snapshot and why newer ones were left aside, or nothing.
+
+        Raises:
+            LocalFault: RNM-MODEL-0002 it is of another training, or all of them are damaged.
+        """
+        found: list[LocalFault] = []
+        for path in sorted(self._root.glob(f"step-*/{STATE}"), reverse=True):
+            try:
+                state = json.loads(path.read_bytes())
+                progress = Progress.from_json(state)
+                damaged = _damaged_file(path.parent, state["files"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                found.append(
+                    _refused(path.parent, f"its {STATE} is damaged ({type(error).__name__})")
+                )
+                continue
+            if damaged:
+                found.append(_refused(path.parent, damaged))
+                continue
+            if progress.training != training:
+                raise _refused(path.parent, "it is of another model, recipe, data or seed")
+            return path.parent, progress, found
+        if found:
+            raise found[0]
+        return None
+
+
+def _damaged_file(snapshot: Path, files: Mapping[str, str]) -> str:
+    """Return which file of a snapshot is not what was committed, or nothing."""
+    for name, digest in files.items():
+        if Path(name).name != name:
+            return f"it names {name}, which is no file of it"
+        if not (snapshot / name).is_file():
+            return f"{name} is missing"
+        if file_sha256(snapshot / name) != digest:
+            return f"{name} is not the file that was written"
+    return ""
+
+
+def read_into(
+    snapshot: Path, named: Iterator[tuple[str, torch.Tensor]], rank: int, ranks: int
+) -> None:
+    """Fill the tensors of a training from a snapshot that `newest` gave, whoever wrote it.
+
+    Raises:
+        LocalFault: RNM-MODEL-0002 it lacks a tensor, or holds one of another shape.
+    """
+    files = sorted(snapshot.glob("shard-*.safetensors"))
+    readers: list[Any] = [safe_open(file, framework="pt") for file in files]
+    holders = [set(reader.keys()) for reader in readers]
+    with torch.no_grad():
+        for name, tensor in named:
+            if tensor.ndim == 0:
+                tensor.copy_(readers[0].get_tensor(f"{_SCALAR}{name}"))
+                continue
+            first, last = rows_of(tensor.shape[0], rank, ranks)
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            if not all(name in names for names in holders):
+                raise _refused(snapshot, f"it holds no {name}")
+            rows = _rows(readers, name, first, last)
+            if rows.shape != local.shape:
+                raise _refused(snapshot, f"{name} has other dimensions there")
+            local.copy_(rows)
+
+
+def _rows(readers: Sequence[Any], name: str, first: int, last: int) -> torch.Tensor:
+    """Return the rows [first, last) of a tensor that lies in pieces."""
+    pieces, start = [], 0
+    for reader in readers:
+        piece = reader.get_slice(name)
+        end = start + piece.get_shape()[0]
+        low, high = max(first, start), min(last, end)
+        if low < high:
+            pieces.append(piece[low - start : high - start])
+        start = end
+    return torch.cat(pieces) if pieces else readers[0].get_slice(name)[0:0]
+
+
+def _full(target: Path, why: str) -> LocalFault:
+    return LocalFault(
+        "RNM-DISK-0001",
+        what=f"the snapshot {target} was not written",
+        why=why[:200],
+        mend="free space there, then run it again: it goes on from the snapshot before",
+    )
+
+
+def _refused(path: Path, why: str) -> LocalFault:
+    return LocalFault(
+        "RNM-MODEL-0002",
+        what=f"the snapshot {path} was not used",
+        why=why,
+        mend="remove it to go on from an earlier one, or go on with what made it",
+    )

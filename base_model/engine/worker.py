@@ -1,0 +1,214 @@
+"""One process of a pretraining, alone or under torchrun: `python -m base_model.engine.worker RECIPE …`.
+
+Joins recipe, data, network, snapshots and meter; the first process writes lines, curve and release. A
+named fault goes to `fault.json`, from which the command that started it speaks. A shell module.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from base_model import dataset, weights
+from base_model import tokenizer as tokenizers
+from base_model.engine import meter, network
+from base_model.engine.loop import Crew, Listener, Step, Training
+from base_model.engine.meter import Meter
+from base_model.engine.recipe import Recipe, parse
+from base_model.engine.shards import Shelf
+from fedproto import telemetry
+from fedproto.durable import write_atomic
+from fedproto.errors import FederationError, LocalFault
+
+SNAPSHOTS, MODELS, RESULT, FAULT, CURVE = (
+    "snapshots",
+    "models",
+    "result.json",
+    "fault.json",
+    "loss.svg",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one pretraining is: a recipe, the build of `renmei model data`, and where it writes."""
+
+    recipe: Recipe
+    data: Path
+    out: Path
+    watts: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    crew: Crew
+    mesh: DeviceMesh | None
+    exchange: Callable[[str], list[str]]
+
+
+def _world() -> _World:
+    """Meet the other processes that torchrun started, if it did."""
+    cuda = torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        crew = Crew(rank=0, ranks=1, device=device, mean=float)
+        return _World(crew=crew, mesh=None, exchange=lambda digest: [digest])
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    # Snapshots are written in a thread: what it exchanges must not meet the training's own messages.
+    aside = dist.new_group(backend="gloo")
+
+    def mean(total: torch.Tensor) -> float:
+        dist.all_reduce(total)
+        return float(total / ranks)
+
+    def exchange(digest: str) -> list[str]:
+        own = torch.tensor(list(bytes.fromhex(digest).ljust(32, b"\0")), dtype=torch.uint8)
+        every = [torch.empty_like(own) for _ in range(ranks)]
+        dist.all_gather(every, own, group=aside)
+        return [bytes(part.tolist()).hex() if part.any() else "" for part in every]
+
+    crew = Crew(rank=dist.get_rank(), ranks=ranks, device=device, mean=mean)
+    return _World(crew=crew, mesh=init_device_mesh(device, (ranks,)), exchange=exchange)
+
+
+def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None) -> dict[str, Any]:
+    """Train to the recipe's end and publish the result; returns what `result.json` says.
+
+    Raises:
+        LocalFault: RNM-CONF-0001 batch and processes don't divide; what data, snapshots and loop raise.
+    """
+    recipe, plan = job.recipe, job.recipe.train
+    world = _world()
+    crew = world.crew
+    if plan.batch % crew.ranks:
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what="nothing was trained",
+            why=f"a batch of {plan.batch} cannot be shared by {crew.ranks} processes alike",
+            mend="choose a batch that is a multiple of the number of processes",
+        )
+    if crew.device == "cpu":
+        torch.set_num_threads(1)
+    made = dataset.open_manifest(job.data)
+    words = tokenizers.load(job.data)
+    dataset.require_tokenizer(words, made, job.data)
+    data = dataset.mixture(job.data, recipe.mixture, sequence=plan.sequence, seed=plan.seed)
+    model = network.build(recipe.model, made.tokenizer.vocabulary, plan.seed).to(crew.device)
+    flops = meter.flops_of_token(model, plan.sequence)
+    objective = network.prepare(model, plan, world.mesh)
+    shelf = Shelf(
+        job.out / SNAPSHOTS,
+        rank=crew.rank,
+        ranks=crew.ranks,
+        exchange=world.exchange,
+        keep=recipe.snapshots.keep,
+    )
+    told = _told(job, crew, flops) if crew.rank == 0 else None
+    training = Training(
+        objective,
+        network.optimisers(objective, plan),
+        data,
+        recipe,
+        crew,
+        shelf,
+        _listener(told, on_step),
+    )
+    try:
+        training.resume()
+        last = training.run()
+        result = _publish(job, objective, made.digest, last, crew)
+    finally:
+        shelf.close()
+        if told is not None:
+            told.close()
+            lines = meter.read(job.out / meter.FILE)
+            write_atomic(job.out / CURVE, meter.curve(lines, f"{recipe.name}: loss").encode())
+    return result
+
+
+def _told(job: Job, crew: Crew, flops: float) -> Meter:
+    dtype = torch.bfloat16 if job.recipe.train.precision == "bf16" else torch.float32
+    peak = meter.matmul_peak(crew.device, dtype) * crew.ranks
+    return Meter(job.out, job.recipe, flops, peak=peak, watts=job.watts, first=0)
+
+
+def _listener(told: Meter | None, on_step: Callable[[meter.Line], None]) -> Listener:
+    def step(taken: Step) -> None:
+        if told is not None:
+            on_step(told.step(**asdict(taken)))
+
+    def event(what: dict[str, object]) -> None:
+        if told is not None:
+            told.event(**what)
+
+    return Listener(step=step, event=event)
+
+
+def _publish(
+    job: Job, objective: network.Objective, data: str, last: float, crew: Crew
+) -> dict[str, Any]:
+    """Gather the weights and write a release at the first process."""
+    whole: dict[str, torch.Tensor] = {}
+    for name, parameter in objective.named_parameters():
+        full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        if crew.rank == 0:
+            plain = name.replace("_orig_mod.", "").removeprefix("model.")
+            whole[plain] = full.detach().float().cpu()
+    if crew.rank != 0:
+        return {}
+    words = tokenizers.load(job.data)
+    clean = network.build(job.recipe.model, words.get_vocab_size(), job.recipe.train.seed)
+    clean.load_state_dict(whole, strict=False)
+    release = weights.publish(clean, words, job.out / MODELS)
+    result = {
+        "recipe": job.recipe.name,
+        "recipe_sha256": job.recipe.digest,
+        "corpus_sha256": data,
+        "manifest_sha256": release.name,
+        "parameters": sum(p.numel() for p in clean.parameters()),
+        "last_loss_nats": last,
+        "path": str(release),
+    }
+    write_atomic(job.out / RESULT, json.dumps(result).encode())
+    return result
+
+
+def main() -> None:
+    """Run one process; a named fault ends it with status 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--watts", type=float, default=0.0)
+    args = parser.parse_args()
+    telemetry.start("renmei-pretrain")
+    try:
+        recipe = parse(args.recipe.read_text(), str(args.recipe))
+        pretrain(Job(recipe=recipe, data=args.data, out=args.out, watts=args.watts))
+    except FederationError as fault:
+        # The first process to fail says why; the others only met its absence.
+        named = {"code": fault.code, "what": fault.what, "why": fault.why, "mend": fault.mend}
+        if not (args.out / FAULT).exists():
+            args.out.mkdir(parents=True, exist_ok=True)
+            write_atomic(args.out / FAULT, json.dumps(named).encode())
+        sys.stderr.write(f"{fault}\n")
+        sys.exit(1)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
