@@ -9,6 +9,7 @@ of all processes together, hence alike by each.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,10 @@ class Training:
         self._objective.train()
         while self._at.step < plan.steps:
             loss, norm = self._gradient()
-            if is_spike(loss, self._at.recent, self._recipe.snapshots):
-                self._roll_back(loss)
+            # A gradient that is not finite would spoil the weights of the next snapshot.
+            worst = loss if isfinite(norm) else norm
+            if is_spike(worst, self._at.recent, self._recipe.snapshots):
+                self._roll_back(worst)
                 continue
             factor = self._move()
             recent = deque(self._at.recent, maxlen=self._recipe.snapshots.window)

@@ -103,7 +103,7 @@ class Meter:
             joules=round(self._watts * took, 1),
             eta_s=round((plan.steps - step) * took / self._taken, 1),
         )
-        self._file.write(json.dumps(asdict(line)) + "\n")
+        self.event(**asdict(line))
         with telemetry.tracer().start_as_current_span("pretrain.step") as span:
             for name, value in asdict(line).items():
                 span.set_attribute(f"pretrain.{name}", value)
@@ -111,7 +111,10 @@ class Meter:
 
     def event(self, **what: object) -> None:
         """Record what is not a step: a rollback, a snapshot that was left aside."""
-        self._file.write(json.dumps(what) + "\n")
+        try:
+            self._file.write(json.dumps(what) + "\n")
+        except OSError as error:
+            raise disk_fault(Path(self._file.name), error) from None
 
     def close(self) -> None:
         """Close the file."""

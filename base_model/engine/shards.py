@@ -164,10 +164,10 @@ class Shelf:
             # safetensors reports a full disk in its own words.
             fault, digest = _full(target, str(error)), ""
         digests = self._exchange(digest)
-        if fault is not None:
-            raise fault
         if not all(digests):
-            raise _full(target, "another process could not write its part")
+            # Half a snapshot is of no use, and its room is needed to say what happened.
+            file.unlink(missing_ok=True)
+            raise fault or _full(target, "another process could not write its part")
         if self._rank == 0:
             self._commit(target, progress, digests)
 

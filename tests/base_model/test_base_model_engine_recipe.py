@@ -50,9 +50,7 @@ def test_what_is_left_out_has_its_default_and_the_digest_is_over_the_meaning() -
         ('name = "x"', "name = x", "not TOML"),
     ],
 )
-def test_a_recipe_with_anything_else_is_refused_and_says_what(
-    old: str, new: str, why: str
-) -> None:
+def test_a_recipe_with_anything_else_is_refused_and_says_what(old: str, new: str, why: str) -> None:
     with pytest.raises(LocalFault) as caught:
         parse(GOOD.replace(old, new), "r.toml")
     assert caught.value.code == "RNM-CONF-0001"
