@@ -49,20 +49,22 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _World:
+class World:
+    """The processes of a training: how they are laid out, and how they talk."""
+
     crew: Crew
     mesh: DeviceMesh | None
     exchange: Callable[[str], list[str]]
 
 
-def _world() -> _World:
+def join() -> World:
     """Meet the other processes that torchrun started, if it did."""
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
         crew = Crew(rank=0, ranks=1, device=device, mean=float)
-        return _World(crew=crew, mesh=None, exchange=lambda digest: [digest])
+        return World(crew=crew, mesh=None, exchange=lambda digest: [digest])
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
@@ -80,7 +82,7 @@ def _world() -> _World:
         return [bytes(part.tolist()).hex() if part.any() else "" for part in every]
 
     crew = Crew(rank=dist.get_rank(), ranks=ranks, device=device, mean=mean)
-    return _World(crew=crew, mesh=init_device_mesh(device, (ranks,)), exchange=exchange)
+    return World(crew=crew, mesh=init_device_mesh(device, (ranks,)), exchange=exchange)
 
 
 def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None
         LocalFault: RNM-CONF-0001 batch and processes don't divide; what data, snapshots and loop raise.
     """
     recipe, plan = job.recipe, job.recipe.train
-    world = _world()
+    world = join()
     crew = world.crew
     if plan.batch % crew.ranks:
         raise LocalFault(
