@@ -1,6 +1,6 @@
 """A recipe is read strictly, and its digest is over what it means."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -113,3 +113,16 @@ def test_a_spike_is_what_stands_out_of_the_recent_losses() -> None:
 
 def test_no_float_enters_a_digest() -> None:
     assert recipe._exact({"a": 0.1, "b": [1]}) == {"a": (0.1).hex(), "b": [1]}
+
+
+def test_the_documentation_lists_every_value_and_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/pretraining.md").read_text()
+    table = text[text.index("| value |") :]
+    for part in (Shape(), Plan(steps=1, batch=1), Keeping()):
+        for name, value in asdict(part).items():
+            row = next(line for line in table.splitlines() if f"`{name}`" in line)
+            if name in {"steps", "batch"}:
+                continue
+            spelt = str(value).lower() if isinstance(value, bool) else str(value)
+            default = row.split("|")[2].replace("`", "").replace('"', "")
+            assert spelt in [word.strip() for word in default.split(",")], (name, default)
