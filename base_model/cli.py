@@ -96,6 +96,7 @@ def _register_data(commands: Commands) -> None:
         ),
     )
     _register_pretrain(model, commands)
+    _register_plan(model, commands)
     words = model.verb(
         "tokenizer",
         handler="base_model.data_commands:tokenizer",
@@ -162,4 +163,78 @@ def _register_pretrain(model: Noun, commands: Commands) -> None:
             en="what the machine draws, for the energy estimate",
             ja="消費電力量の見積りに使う消費電力",
         ),
+    )
+
+
+def _register_plan(model: Noun, commands: Commands) -> None:
+    say = commands.say
+    plan = model.verb(
+        "plan",
+        handler="base_model.plan_commands:plan",
+        en="say what a pretraining would take: memory, time, energy, cost",
+        ja="事前学習に要するメモリー、時間、電力量、費用を見積もります",
+    )
+    # What they may be stands in base_model/planner; argparse names the choices in its error.
+    shapes = (
+        "llama-3.1-8b",
+        "llama-3.1-405b",
+        "qwen3-30b-a3b",
+        "qwen3-235b-a22b",
+        "deepseek-v3",
+        "kimi-k2",
+    )
+    plan.add_argument(
+        "--params",
+        metavar="N",
+        help=say(en="how many parameters, such as 1T or 7.5B", ja="パラメーター数(例 1T、7.5B)"),
+    )
+    plan.add_argument(
+        "--like",
+        choices=shapes,
+        help=say(en="whose proportions it has", ja="比率の手本とするモデル"),
+    )
+    plan.add_argument(
+        "--recipe",
+        metavar="RECIPE.toml",
+        help=say(en="plan for a recipe instead", ja="レシピから見積もります"),
+    )
+    plan.add_argument(
+        "--vocabulary",
+        type=int,
+        default=4096,
+        metavar="N",
+        help=say(en="tokens of the recipe's data", ja="レシピのデータの語彙数"),
+    )
+    plan.add_argument(
+        "--tokens",
+        metavar="N",
+        help=say(
+            en="how many tokens, such as 15T (400 for each active parameter)",
+            ja="学習トークン数(例 15T、省略時は有効パラメーターの 400 倍)",
+        ),
+    )
+    plan.add_argument(
+        "--cards", type=int, default=2048, metavar="N", help=say(en="how many", ja="枚数")
+    )
+    plan.add_argument(
+        "--card",
+        choices=("h800", "h100", "h200", "b200", "gb200"),
+        default="h200",
+        help=say(en="which accelerator", ja="アクセラレーターの種類"),
+    )
+    for name, value, en, ja in (
+        ("mfu", 35.0, "share of the peak that is reached, percent", "ピーク性能に対する実効率(%%)"),
+        ("availability", 90.0, "share of the time that trains, percent", "稼働率(%%)"),
+        ("pue", 1.2, "the data centre's power over its machines'", "データセンターの PUE"),
+        ("price", 0.0, "of a card for an hour", "1 枚 1 時間の料金"),
+    ):
+        plan.add_argument(
+            f"--{name}", type=float, default=value, metavar="X", help=say(en=en, ja=ja)
+        )
+    plan.add_argument(
+        "--sequence",
+        type=int,
+        default=4096,
+        metavar="N",
+        help=say(en="tokens of a sequence", ja="系列のトークン数"),
     )

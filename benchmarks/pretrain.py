@@ -43,7 +43,8 @@ SIZES = {
 }
 TRAINER, TRAINER_BF16, OURS, OURS_TWO = "trainer", "trainer bf16", "renmei", "renmei, 2 processes"
 WAYS = (TRAINER, TRAINER_BF16, OURS, OURS_TWO)
-SEQUENCE, WARM_UP = 256, 2
+# A batch goes through the model in parts of so many sequences, whoever trains.
+SEQUENCE, WARM_UP, PART = 256, 2, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,8 @@ def by_trainer(size: int, steps: int, batch: int, *, bf16: bool) -> Clock:
         arguments = TrainingArguments(
             output_dir=directory,
             max_steps=steps + WARM_UP,
-            per_device_train_batch_size=batch,
+            per_device_train_batch_size=min(batch, PART),
+            gradient_accumulation_steps=max(1, batch // PART),
             bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
@@ -119,7 +121,7 @@ def by_trainer(size: int, steps: int, batch: int, *, bf16: bool) -> Clock:
 def by_engine(size: int, steps: int, batch: int) -> Clock | None:
     """Train as `renmei model pretrain` does; the first process returns its clock."""
     vocabulary, shape = SIZES[size]
-    plan = Plan(steps=steps + WARM_UP, batch=batch, sequence=SEQUENCE)
+    plan = Plan(steps=steps + WARM_UP, batch=batch, micro_batch=PART, sequence=SEQUENCE)
     keeping = Keeping(every=plan.steps + 1)
     recipe = Recipe(name="bench", train=plan, mixture={"a": 1}, model=shape, snapshots=keeping)
     world = worker.join()
@@ -199,8 +201,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, choices=SIZES, action="append", help="millions")
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
