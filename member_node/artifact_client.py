@@ -2,13 +2,15 @@
 
 Decides whether bytes are the ones that the ledger names. Trusts the coordinator for nothing but the
 transport: a base model is its manifest's SHA-256 and the SHA-256 of each file in it; a global adapter is
-the digest of its vector. A model directory appears whole, under its digest, or not at all. A shell module.
+the digest of its vector. A model directory appears whole, under its digest, or not at all; what was cut
+off goes on from its last byte, in this call or the next. Memory: a chunk, whatever the size. A shell module.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -27,15 +29,22 @@ from member_node.gate import GatedChannel
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 1 << 20
 _PATIENCE_S = 600.0
+# A connection that broke, a deadline: worth another try, which goes on where this one ended.
+_PASSING = {"RNM-TLS-0001", "RNM-ROUND-0002"}
+# So many tries in a row may bring nothing; the pauses between them are a minute in all.
+_TRIES = 6
+_BLOCK = 1 << 20
 
 
 class ArtifactClient:
     """Fetches artifacts over the node's gated channel."""
 
-    def __init__(self, channel: GatedChannel, models: Path) -> None:
+    def __init__(
+        self, channel: GatedChannel, models: Path, *, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self._stub = artifacts_pb2_grpc.ArtifactsStub(channel)
         self._to = channel.to
-        self._models = models
+        self._models, self._pause = models, pause
 
     def adapter(self, digest: Digest, parameters: int) -> FlatVector:
         """Fetch a global adapter; refuse other bytes than `digest` names (RNM-MODEL-0001)."""
@@ -52,40 +61,81 @@ class ArtifactClient:
         final = self._models / manifest_sha256
         if final.is_dir():
             return final
-        make_private_directory(self._models)
         part = self._models / f".{manifest_sha256[:16]}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        make_private_directory(part)
         try:
+            make_private_directory(self._models)
+            # What an earlier call brought is kept: each file is verified before it counts.
+            make_private_directory(part)
             manifest = b"".join(self._chunks(manifest_sha256, limit=MAX_MANIFEST))
             if sha256_hex(manifest) != manifest_sha256:
                 raise _other(manifest_sha256, "the manifest has another digest")
-            for name, digest, size in _files(manifest):
+            files = list(_files(manifest))
+            self._require_room(part, sum(size for _, _, size in files))
+            for stranger in {path.name for path in part.iterdir()} - {name for name, _, _ in files}:
+                (part / stranger).unlink()
+            for name, digest, size in files:
                 self._fetch(part / name, digest, size)
             write_atomic(part / MANIFEST, manifest)
             part.rename(final)
             sync_directory(self._models)
         except OSError as error:
             raise disk_fault(final, error) from None
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return final
 
-    def _fetch(self, path: Path, digest: Digest, size: int) -> None:
-        state = hashlib.sha256()
-        with path.open("xb") as file:
-            for data in self._chunks(digest, limit=size):
-                state.update(data)
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if state.hexdigest() != digest:
-            raise _other(digest, f"{path.name} has another digest")
+    def _require_room(self, part: Path, size: int) -> None:
+        """Refuse before the first byte what the disk can't hold (RNM-DISK-0001)."""
+        left = size - sum(path.stat().st_size for path in part.iterdir())
+        free = shutil.disk_usage(part).free
+        if left > free:
+            raise LocalFault(
+                "RNM-DISK-0001",
+                what="the base model was not fetched",
+                why=f"{left / 1e9:.1f} GB are to come, and {self._models} has {free / 1e9:.1f} GB free",
+                mend="free space there, or move the node's models to a larger disk",
+            )
 
-    def _chunks(self, digest: Digest, *, limit: int) -> Iterator[bytes]:
+    def _fetch(self, path: Path, digest: Digest, size: int) -> None:
+        """Bring a file, from where it was cut off; one that turns out to be another is removed."""
+        try:
+            with path.open("a+b") as file:
+                state, held = hashlib.sha256(), 0
+                file.seek(0)
+                while block := file.read(_BLOCK):
+                    state.update(block)
+                    held += len(block)
+                for data in self._persistently(digest, held, size):
+                    state.update(data)
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if state.hexdigest() != digest:
+                raise _other(digest, f"{path.name} has another digest")
+        except PeerFault:
+            path.unlink()
+            raise
+
+    def _persistently(self, digest: Digest, held: int, size: int) -> Iterator[bytes]:
+        """Yield the bytes from `held` to `size`, over as many connections as it takes."""
+        idle = 0
+        while held < size:
+            try:
+                for data in self._chunks(digest, limit=size - held, offset=held):
+                    held, idle = held + len(data), 0
+                    yield data
+            except LocalFault as fault:
+                idle += 1
+                if fault.code not in _PASSING or idle == _TRIES:
+                    raise
+                self._pause(2.0**idle)
+                continue
+            if held < size:
+                raise _other(digest, f"it ends after {held} bytes of {size}")
+
+    def _chunks(self, digest: Digest, *, limit: int, offset: int = 0) -> Iterator[bytes]:
         received = 0
         try:
-            for chunk in self._stub.Get(GetArtifactRequest(sha256=digest), timeout=_PATIENCE_S):
+            request = GetArtifactRequest(sha256=digest, offset=offset)
+            for chunk in self._stub.Get(request, timeout=_PATIENCE_S):
                 received += len(chunk.data)
                 if received > limit:
                     raise _other(digest, f"it has more than {limit} bytes")
