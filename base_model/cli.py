@@ -97,6 +97,7 @@ def _register_data(commands: Commands) -> None:
     )
     _register_pretrain(model, commands)
     _register_plan(model, commands)
+    _register_release(model, commands)
     words = model.verb(
         "tokenizer",
         handler="base_model.data_commands:tokenizer",
@@ -237,4 +238,57 @@ def _register_plan(model: Noun, commands: Commands) -> None:
         default=4096,
         metavar="N",
         help=say(en="tokens of a sequence", ja="系列のトークン数"),
+    )
+
+
+def _register_release(model: Noun, commands: Commands) -> None:
+    say = commands.say
+    release = model.verb(
+        "release",
+        handler="base_model.release_commands:release",
+        en="verify a release: every file, where it came from, that it brings no code",
+        ja="公開物を検証します(全ファイル、由来、コードを含まないこと)",
+    )
+    evaluate = model.verb(
+        "evaluate",
+        handler="base_model.release_commands:evaluate",
+        en="examine a release on held-out data: bits per byte, cloze, series, planted canaries",
+        ja="評価用データで公開物を調べます(バイト当たりビット数、穴埋め、時系列、記憶の検査)",
+    )
+    for parser in (release, evaluate):
+        parser.add_argument(
+            "release",
+            metavar="DIR",
+            help=say(en="the release's directory", ja="公開物のディレクトリ"),
+        )
+        parser.add_argument(
+            "--digest",
+            default="",
+            metavar="SHA256",
+            help=say(
+                en="what it must be (its directory's name)", ja="あるべきダイジェスト(省略時は名前)"
+            ),
+        )
+    release.add_argument(
+        "--terms",
+        metavar="FILE",
+        help=say(en="write the terms of its approval", ja="承認の内容を書き出す"),
+    )
+    release.add_argument("--name", metavar="NAME", help=say(en="the model's name", ja="モデル名"))
+    release.add_argument("--licence", metavar="ID", help=say(en="its licence", ja="ライセンス"))
+    evaluate.add_argument(
+        "--data",
+        metavar="DIR",
+        required=True,
+        help=say(en="a build of `renmei model data`", ja="`renmei model data` の出力先"),
+    )
+    evaluate.add_argument(
+        "--documents",
+        type=int,
+        default=200,
+        metavar="N",
+        help=say(en="held-out documents of each source, at most", ja="出典ごとの評価文書数の上限"),
+    )
+    evaluate.add_argument(
+        "--out", metavar="FILE", help=say(en="write the report", ja="報告を書き出す")
     )

@@ -7,6 +7,7 @@ what the ledger, the mandate and every member name. Nothing is loaded before eac
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from fedproto.ids import Digest, sha256_hex
 from fedproto.schema import from_json, to_json
 
 MANIFEST = "manifest.json"
+# A damaged file costs its reader no more than this to bring again.
+SHARD = "1GB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +55,28 @@ class Manifest:
             raise ValueError("a manifest lists its files once, sorted")
 
 
-def publish(model: Any, tokenizer: Tokenizer, parent: Path) -> Path:
-    """Write a release below `parent` in a directory named by its digest; return that directory."""
+def publish(
+    model: Any,
+    tokenizer: Tokenizer,
+    parent: Path,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    shard: str = SHARD,
+) -> Path:
+    """Write a release below `parent` in a directory named by its digest; return that directory.
+
+    `beside` are further files of it, by name; `shard` is how large a file of weights may be.
+    """
     try:
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".publish-"))
     except OSError as error:
         raise disk_fault(parent, error) from None
     try:
-        model.save_pretrained(temporary, safe_serialization=True)
+        model.save_pretrained(temporary, safe_serialization=True, max_shard_size=shard)
         tokenizers.save(tokenizer, temporary)
+        for name, content in (beside or {}).items():
+            (temporary / name).write_bytes(content)
         manifest = jcs.dumps(to_json(_describe(temporary)))
         (temporary / MANIFEST).write_bytes(manifest)
         for path in temporary.iterdir():

@@ -8,12 +8,16 @@ import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
+from base_model.canaries import Canaries
 from fedproto import jcs
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest, sha256_hex
 from fedproto.jcs import Json
 
 T = TypeVar("T")
+
+# What the stream of planted records is called among the parts of a mixture.
+CANARIES = "canaries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +106,16 @@ class Recipe:
     mixture: dict[str, int]
     model: Shape = field(default_factory=Shape)
     snapshots: Keeping = field(default_factory=Keeping)
+    canaries: Canaries = field(default_factory=Canaries)
+
+    def to_bytes(self) -> bytes:
+        """Return its meaning in one form; a float is in hexadecimal, which is exact."""
+        return jcs.dumps(["recipe/1", _exact(asdict(self))])
 
     @property
     def digest(self) -> Digest:
         """What a snapshot, a release and the ledger call it by."""
-        return sha256_hex(jcs.dumps(["recipe/1", _exact(asdict(self))]))
+        return sha256_hex(self.to_bytes())
 
 
 def _exact(value: Any) -> Json:
@@ -124,7 +133,7 @@ def parse(text: str, source: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _unusable(source, f"it is not TOML: {error}") from None
-    sections = {"model": Shape, "train": Plan, "snapshots": Keeping}
+    sections = {"model": Shape, "train": Plan, "snapshots": Keeping, "canaries": Canaries}
     unknown = sorted(set(table) - {*sections, "name", "mixture"})
     if unknown:
         raise _unusable(source, f"it has no section or value {unknown[0]!r}")
@@ -135,6 +144,8 @@ def parse(text: str, source: str) -> Recipe:
         raise _unusable(source, "a weight of [mixture] is not a whole number from 1 up")
     if not isinstance(table.get("name"), str):
         raise _unusable(source, 'it lacks name = "..."')
+    if CANARIES in mixture:
+        raise _unusable(source, f"{CANARIES} is no part of the data: plant them with [{CANARIES}]")
     parts: dict[str, Any] = {
         key: _section(cls, table[key], f"{source} [{key}]")
         for key, cls in sections.items()

@@ -9,22 +9,27 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from tokenizers import Tokenizer
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from base_model import dataset, weights
+from base_model import canaries, dataset, manifest, releases, weights
 from base_model import tokenizer as tokenizers
 from base_model.engine import meter, network
 from base_model.engine.loop import Crew, Listener, Step, Training
 from base_model.engine.meter import Meter
-from base_model.engine.recipe import Recipe, parse
+from base_model.engine.recipe import CANARIES, Recipe, parse
 from base_model.engine.shards import Shelf
+from base_model.mixture import Mixture
+from base_model.packing import Stream
+from base_model.tokenizer import BOS, EOS
 from fedproto import telemetry
 from fedproto.durable import write_atomic
 from fedproto.errors import FederationError, LocalFault
@@ -107,6 +112,8 @@ def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None
     words = tokenizers.load(job.data)
     dataset.require_tokenizer(words, made, job.data)
     data = dataset.mixture(job.data, recipe.mixture, sequence=plan.sequence, seed=plan.seed)
+    if recipe.canaries.count:
+        data = _with_canaries(data, recipe, words)
     model = network.build(recipe.model, made.tokenizer.vocabulary, plan.seed).to(crew.device)
     flops = meter.flops_of_token(model, plan.sequence)
     objective = network.prepare(model, plan, world.mesh)
@@ -138,6 +145,21 @@ def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None
             lines = meter.read(job.out / meter.FILE)
             write_atomic(job.out / CURVE, meter.curve(lines, f"{recipe.name}: loss").encode())
     return result
+
+
+def _with_canaries(data: Mixture, recipe: Recipe, words: Tokenizer) -> Mixture:
+    """Return the mixture with the recipe's canaries as a stream of their own."""
+    found: list[int] = []
+    for encoding in words.encode_batch_fast(canaries.documents(recipe.canaries)):
+        found += [BOS, *encoding.ids, EOS]
+    # Some windows at least: a short pass is repeated.
+    passes = -(-4 * (data.sequence + 1) // len(found))
+    stream = Stream.of(np.asarray(found * passes, "<u4"))
+    return replace(
+        data,
+        sources={**data.sources, CANARIES: stream},
+        weights={**data.weights, CANARIES: recipe.canaries.weight},
+    )
 
 
 def _told(job: Job, crew: Crew, flops: float) -> Meter:
@@ -173,7 +195,8 @@ def _publish(
     words = tokenizers.load(job.data)
     clean = network.build(job.recipe.model, words.get_vocab_size(), job.recipe.train.seed)
     clean.load_state_dict(whole, strict=False)
-    release = weights.publish(clean, words, job.out / MODELS)
+    origin = releases.origin(job.recipe, (job.data / manifest.FILE).read_bytes())
+    release = weights.publish(clean, words, job.out / MODELS, beside=origin)
     result = {
         "recipe": job.recipe.name,
         "recipe_sha256": job.recipe.digest,
