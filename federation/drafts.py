@@ -12,13 +12,15 @@ from typing import Any, NoReturn, TypeVar
 from fedproto import jcs
 from fedproto.errors import LocalFault
 from fedproto.events.governance import TERMS_OF, Terms
+from fedproto.events.models import EvaluationAttested
 from fedproto.governance.charter import Action, Charter, Member, Role
-from fedproto.ids import MemberId
+from fedproto.ids import MemberId, sha256_hex
 from fedproto.jcs import Json
 from fedproto.schema import from_json, to_json
 
 T = TypeVar("T")
 _FORM = ("RNM-FORM-0001", "RNM-FORM-0002")
+_REPORTED = ("artifact", "suite_sha256", "metrics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,19 @@ def read_keys(data: bytes, where: str) -> PublicKeys:
 def read_member(data: bytes, where: str) -> Member:
     """Read a member's entry as `renmei govern draft member` printed it."""
     return _strict(Member, read_json(data, where), where)
+
+
+def read_report(data: bytes, where: str) -> EvaluationAttested:
+    """Read what `renmei model evaluate` wrote as the act that attests it (RNM-CONF-0001).
+
+    The act names the report by the digest of its bytes, so what was read is what is attested.
+    """
+    value = read_json(data, where)
+    if not isinstance(value, dict) or value.keys() != {"v", *_REPORTED} or value["v"] != 1:
+        mend = "write it with `renmei model evaluate --out` again"
+        raise unusable(where, f"it is no report of version 1 with {', '.join(_REPORTED)}", mend)
+    body = {name: value[name] for name in _REPORTED}
+    return _strict(EvaluationAttested, {**body, "report_sha256": sha256_hex(data)}, where)
 
 
 def _strict(expected: type[T], value: Json, where: str) -> T:

@@ -107,6 +107,22 @@ def _proposals(noun: Noun, commands: Commands) -> None:
         en="approve base weights, where the charter leaves it to this party",
         ja="基盤モデルを承認します(憲章が投票なしで委ねる場合)",
     )
+    attest = _verb(
+        noun,
+        commands,
+        "attest",
+        f"{_SEAT}:attest_",
+        en="put this party's figures for a base model or an adapter on record",
+        ja="基盤モデルまたはアダプターの評価値を台帳に記録します",
+    )
+    attest.add_argument(
+        "--report",
+        required=True,
+        metavar="FILE",
+        help=commands.say(
+            en="what `renmei model evaluate --out` wrote", ja="`renmei model evaluate --out` の出力"
+        ),
+    )
     propose.add_argument("action", choices=ACTIONS)
     for parser in (propose, approve):
         parser.add_argument(

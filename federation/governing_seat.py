@@ -267,6 +267,13 @@ def approve_base_(args: argparse.Namespace, console: Console) -> Reply:
         return _sent(client, body, console, en="approved", ja="承認しました")
 
 
+def attest_(args: argparse.Namespace, console: Console) -> Reply:
+    """Attest the figures of a report; the report itself stays here, the ledger names its digest."""
+    body = drafts.read_report(read_file(args.report), args.report)
+    with connected(args) as client:
+        return _sent(client, body, console, en="attested", ja="評価を証明しました")
+
+
 def withdraw_dataset_(args: argparse.Namespace, console: Console) -> Reply:
     """Take a dataset that this party declared out of use, for good."""
     with connected(args) as client:

@@ -64,16 +64,20 @@ def withdraw_dataset(state: State, act: Logged[DatasetWithdrawn]) -> State:
 
 
 def attest_evaluation(state: State, act: Logged[EvaluationAttested]) -> State:
-    """A member's figures for an adapter that a round led to; once for each suite."""
-    rules.check_roles(
-        state.charter, act.member, (Role.TRAINER, Role.EVALUATOR), "evaluation.attested"
-    )
+    """A member's figures for an adapter that a round led to, or for an approved base model.
+
+    Once for each suite. A pretrainer attests base models alone: it has no seat among those whose
+    evaluations an adapter's release rests on.
+    """
     body = act.body
-    if not _made(state, body.artifact):
-        raise refuse(f"no round led to adapter {body.artifact[:16]}")
+    base = state.base_model(body.artifact) is not None
+    roles = (Role.TRAINER, Role.EVALUATOR, *((Role.PRETRAINER,) if base else ()))
+    rules.check_roles(state.charter, act.member, roles, "evaluation.attested")
+    if not (base or _made(state, body.artifact)):
+        raise refuse(f"no round led to {body.artifact[:16]}, and it is no approved base model")
     before = state.evaluations.get(body.artifact, ())
     if any((e.member, e.body.suite_sha256) == (act.member, body.suite_sha256) for e in before):
-        raise refuse(f"{act.member} has attested this suite for this adapter", AGAIN)
+        raise refuse(f"{act.member} has attested this suite for this artifact", AGAIN)
     return replace(state, evaluations=state.evaluations.with_item(body.artifact, (*before, act)))
 
 

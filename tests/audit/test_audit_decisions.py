@@ -399,6 +399,16 @@ def test_an_evaluation_of_what_no_round_made_is_refused(trained):
     refused(trained.try_act("meti", evaluation("meti")), RULE, "open to trainer")
 
 
+def test_a_pretrainer_attests_its_base_model_and_nothing_else(trained):
+    base = next(iter(trained.state.base_models))
+    for member in ("pfn", "nec"):
+        trained.act(member, evaluation(member, artifact=base))
+    twice = trained.try_act("pfn", evaluation("pfn", artifact=base))
+    refused(twice, AGAIN, "has attested this suite")
+    refused(trained.try_act("pfn", evaluation("pfn")), RULE, "open to trainer")
+    assert [act.member for act in trained.state.evaluations[base]] == ["pfn", "nec"]
+
+
 def test_a_stop_holds_releases_too(trained):
     proposed = ready(trained)
     trained.act("sony", stop_of(RUN))

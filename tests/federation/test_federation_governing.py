@@ -1,5 +1,6 @@
 """How people act: every verb of `renmei govern` against a real coordinator, with real witnesses."""
 
+import hashlib
 import json
 import re
 import stat
@@ -299,6 +300,55 @@ def test_the_pretrainer_approves_base_weights_where_no_vote_is_asked_for(shared)
     assert shared.fails("pfn", "approve-base", "--terms", terms) == (8, "RNM-GOV-0003")
 
 
+REPORT = {
+    "v": 1,
+    "artifact": "a" * 64,
+    "suite_sha256": "c" * 64,
+    "metrics": {"bits_per_byte": "2.4200", "cloze.ja": "0.3900"},
+}
+
+
+def test_the_figures_of_a_report_are_attested_once_by_who_may(governed):
+    report = governed.file("report.json", REPORT)
+    # A base model that nobody approved is not attested.
+    assert governed.fails("nec", "attest", "--report", report) == (6, "RNM-GOV-0001")
+    base = {
+        "name": "base",
+        "manifest_sha256": "a" * 64,
+        "corpus_sha256": "b" * 64,
+        "licence": "Apache-2.0",
+        "parameters": 1000,
+    }
+    governed.ok("pfn", "approve-base", "--terms", governed.file("base.json", base))
+    assert governed.fails("meti", "attest", "--report", report) == (6, "RNM-GOV-0001")
+    for member in ("pfn", "nec"):
+        governed.ok(member, "attest", "--report", report)
+    assert governed.fails("nec", "attest", "--report", report) == (8, "RNM-GOV-0003")
+    first, second = governed.state.evaluations["a" * 64]
+    assert (first.member, second.member) == ("pfn", "nec")
+    assert first.body.metrics == REPORT["metrics"]
+    assert first.body.report_sha256 == hashlib.sha256(report.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"report_sha256": "d" * 64},
+        {"artifact": "short"},
+        {"metrics": {}},
+        {"metrics": {"loss": "NaN"}},
+        {"metrics": {"loss": 2.42}},
+        {"note": "free text"},
+    ],
+)
+def test_a_report_that_is_not_in_order_is_attested_by_nobody(shared, change):
+    report = shared.file("report.json", {**REPORT, **change})
+    size = shared.state.size
+    assert shared.fails("nec", "attest", "--report", report) == (2, "RNM-CONF-0001")
+    assert shared.state.size == size
+
+
 # how it is said
 
 
@@ -324,7 +374,7 @@ def test_every_command_on_the_page_is_one_that_renmei_understands():
     parser = cli.build_parser("en")
     verbs = {parser.parse_args(line.split()[1:]).command for line in lines}
     assert {"govern draft charter", "govern draft member", "govern vote"} <= verbs
-    assert len(verbs) == 16, verbs
+    assert len(verbs) == 17, verbs
 
 
 def test_every_action_and_every_code_on_the_page_exists():

@@ -110,7 +110,7 @@ class DatasetWithdrawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationAttested:
-    """A member's measurement of an adapter; figures are decimal texts, for a ledger holds no float."""
+    """A member's measurement of an adapter or a base model; figures are decimal texts, for a ledger holds no float."""
 
     artifact: Digest
     suite_sha256: Digest
