@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import base_model.engine
+from base_model.canaries import Canaries
 from base_model.engine import network, recipe, schedule
 from base_model.engine.meter import active_parameters, flops_of_token
 from base_model.engine.recipe import Keeping, Plan, Shape, parse
@@ -117,10 +118,15 @@ def test_no_float_enters_a_digest() -> None:
 
 def test_the_documentation_lists_every_value_and_its_default() -> None:
     text = (Path(__file__).parents[2] / "docs/pretraining.md").read_text()
-    table = text[text.index("| value |") :]
-    for part in (Shape(), Plan(steps=1, batch=1), Keeping()):
+    table = text[text.index("| value |") :].splitlines()
+    first = {
+        section: next(n for n, line in enumerate(table) if line.startswith(f"| `[{section}]`"))
+        for section in ("model", "train", "snapshots", "canaries")
+    }
+    parts = (Shape(), Plan(steps=1, batch=1), Keeping(), Canaries())
+    for start, part in zip(first.values(), parts, strict=True):
         for name, value in asdict(part).items():
-            row = next(line for line in table.splitlines() if f"`{name}`" in line)
+            row = next(line for line in table[start:] if f"`{name}`" in line)
             if name in {"steps", "batch"}:
                 continue
             spelt = str(value).lower() if isinstance(value, bool) else str(value)
