@@ -255,7 +255,21 @@ def _register_release(model: Noun, commands: Commands) -> None:
         en="examine a release on held-out data: bits per byte, cloze, series, planted canaries",
         ja="評価用データで公開物を調べます(バイト当たりビット数、穴埋め、時系列、記憶の検査)",
     )
-    for parser in (release, evaluate):
+    edge = model.verb(
+        "edge",
+        handler="base_model.edge_commands:edge",
+        en="export a release with its adapters for devices: ONNX in float32 and int8, measured",
+        ja="公開物をアダプターと統合し、機器向けに変換します(ONNX、int8、損失と速度を実測)",
+    )
+    edge.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help=say(en="an adapter to merge; may be repeated", ja="統合するアダプター(複数可)"),
+    )
+    edge.add_argument("--out", required=True, metavar="DIR", help=say(en="where to", ja="出力先"))
+    for parser in (release, evaluate, edge):
         parser.add_argument(
             "release",
             metavar="DIR",
@@ -276,19 +290,22 @@ def _register_release(model: Noun, commands: Commands) -> None:
     )
     release.add_argument("--name", metavar="NAME", help=say(en="the model's name", ja="モデル名"))
     release.add_argument("--licence", metavar="ID", help=say(en="its licence", ja="ライセンス"))
-    evaluate.add_argument(
-        "--data",
-        metavar="DIR",
-        required=True,
-        help=say(en="a build of `renmei model data`", ja="`renmei model data` の出力先"),
-    )
-    evaluate.add_argument(
-        "--documents",
-        type=int,
-        default=200,
-        metavar="N",
-        help=say(en="held-out documents of each source, at most", ja="出典ごとの評価文書数の上限"),
-    )
+    for parser in (evaluate, edge):
+        parser.add_argument(
+            "--data",
+            metavar="DIR",
+            required=True,
+            help=say(en="a build of `renmei model data`", ja="`renmei model data` の出力先"),
+        )
+        parser.add_argument(
+            "--documents",
+            type=int,
+            default=200,
+            metavar="N",
+            help=say(
+                en="held-out documents of each source, at most", ja="出典ごとの評価文書数の上限"
+            ),
+        )
     evaluate.add_argument(
         "--out", metavar="FILE", help=say(en="write the report", ja="報告を書き出す")
     )

@@ -4,7 +4,7 @@ Decides how a document is scored: each token's nats given the document's own beg
 model's window. Bootstrap: Efron & Tibshirani, percentile intervals over documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any
@@ -52,21 +52,41 @@ def score(
         window: tokens that the model sees at once.
         batch: windows a forward pass.
     """
-    rows = _windows(tokenizer, texts, window)
-    nats = np.zeros(len(texts))
     inner = token_nats(model)
     training = model.training
     model.eval()
     device = next(model.parameters()).device
+
+    def nats(x_bt: torch.Tensor, y_bt: torch.Tensor) -> torch.Tensor:
+        x_bt, y_bt = x_bt.to(device), y_bt.to(device)
+        return inner(x_bt, y_bt, document_mask(x_bt)).view(y_bt.shape)
+
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
-        for start in range(0, len(rows), batch):
-            owners, tokens_bt = _padded(rows[start : start + batch])
-            tokens_bt = tokens_bt.to(device)
-            x_bt, y_bt = tokens_bt[:, :-1], tokens_bt[:, 1:]
-            each_bt = inner(x_bt, y_bt, document_mask(x_bt)).view(y_bt.shape)
-            each_b = torch.where(y_bt == PAD, torch.zeros_like(each_bt), each_bt).sum(dim=1)
-            np.add.at(nats, owners, each_b.double().cpu().numpy())
+        scores = score_by(nats, tokenizer, texts, window=window, batch=batch)
     model.train(training)
+    return scores
+
+
+def score_by(
+    nats_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    window: int,
+    batch: int = 16,
+) -> list[DocumentScore]:
+    """Score each text by what says the nats (B, T) of the tokens y (B, T) that follow x (B, T).
+
+    Rows begin with BOS and are filled up with PAD at their ends; what is said of PAD is ignored.
+    """
+    rows = _windows(tokenizer, texts, window)
+    nats = np.zeros(len(texts))
+    for start in range(0, len(rows), batch):
+        owners, tokens_bt = _padded(rows[start : start + batch])
+        x_bt, y_bt = tokens_bt[:, :-1], tokens_bt[:, 1:]
+        each_bt = nats_of(x_bt, y_bt).cpu()
+        each_b = torch.where(y_bt == PAD, torch.zeros_like(each_bt), each_bt).sum(dim=1)
+        np.add.at(nats, owners, each_b.double().numpy())
     sizes = [len(text.encode()) for text in texts]
     return [DocumentScore(float(n), size) for n, size in zip(nats, sizes, strict=True)]
 

@@ -11,14 +11,13 @@ from typing import Any
 from fedproto.command import Console, Reply
 from fedproto.durable import disk_fault, write_atomic
 from fedproto.errors import LocalFault
-from fedproto.ids import Digest, is_digest
 
 
 def release(args: argparse.Namespace, console: Console) -> Reply:
     """Verify a release and, where asked, write the terms under which it is approved."""
     from base_model import releases
 
-    found = releases.open_release(Path(args.release), _digest(args.digest))
+    found = releases.open_release(Path(args.release), releases.named(args.digest))
     data: dict[str, Any] = {
         "manifest_sha256": found.manifest,
         "corpus_sha256": found.corpus,
@@ -72,7 +71,7 @@ def evaluate(args: argparse.Namespace, console: Console) -> Reply:
             why=f"--documents is {args.documents}",
             mend="ask for one document of each source or more",
         )
-    found = releases.open_release(directory, _digest(args.digest))
+    found = releases.open_release(directory, releases.named(args.digest))
     recipe = releases.recipe_of(directory)
     made = dataset.open_manifest(data)
     texts = dataset.held_out_texts(data, made)
@@ -118,19 +117,6 @@ def _other_data(console: Console) -> str:
         en="the model was trained on another build of the data: what is held out here may be known to it",
         ja="モデルは別のデータから学習しています。ここでの評価用文書を学習済みの可能性があります",
     )
-
-
-def _digest(text: str) -> Digest | None:
-    if not text:
-        return None
-    if not is_digest(text):
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what="the release was not opened",
-            why="--digest is not 64 hexadecimal digits",
-            mend="give the digest that the ledger names: renmei audit log --type base_model.approved",
-        )
-    return Digest(text)
 
 
 def _write(path: Path, content: bytes) -> None:

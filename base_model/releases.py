@@ -16,7 +16,7 @@ from base_model.engine.recipe import Recipe
 from base_model.fetch import file_sha256
 from fedproto import jcs
 from fedproto.errors import LocalFault
-from fedproto.ids import Digest, sha256_hex
+from fedproto.ids import Digest, is_digest, sha256_hex
 
 RECIPE, CODE = "recipe.json", "code.json"
 ARCHITECTURES = ("qwen3", "qwen3_moe")
@@ -84,6 +84,20 @@ def open_release(directory: Path, expected: Digest | None = None) -> Release:
         bytes=sum(entry.bytes for entry in listed.files),
         licences=made.licences,
     )
+
+
+def named(text: str) -> Digest | None:
+    """Read the digest of a command line; none was given where it is empty (RNM-CONF-0001)."""
+    if not text:
+        return None
+    if not is_digest(text):
+        raise LocalFault(
+            "RNM-CONF-0001",
+            what="the release was not opened",
+            why="--digest is not 64 hexadecimal digits",
+            mend="give the digest that the ledger names: renmei audit log --type base_model.approved",
+        )
+    return Digest(text)
 
 
 def _parameters(directory: Path) -> int:

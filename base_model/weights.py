@@ -7,7 +7,7 @@ what the ledger, the mandate and every member name. Nothing is loaded before eac
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,16 +67,31 @@ def publish(
 
     `beside` are further files of it, by name; `shard` is how large a file of weights may be.
     """
+
+    def write(directory: Path) -> None:
+        model.save_pretrained(directory, safe_serialization=True, max_shard_size=shard)
+        tokenizers.save(tokenizer, directory)
+        for name, content in (beside or {}).items():
+            (directory / name).write_bytes(content)
+
+    return publish_files(parent, write)
+
+
+def publish_files(parent: Path, write: Callable[[Path], None]) -> Path:
+    """Have files written, list them in a manifest, and name their directory by its digest.
+
+    The directory is there whole or not at all, whenever this is killed.
+
+    Raises:
+        LocalFault: RNM-DISK-0001 there is no room; RNM-CONF-0001 `parent` cannot be written.
+    """
     try:
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".publish-"))
     except OSError as error:
         raise disk_fault(parent, error) from None
     try:
-        model.save_pretrained(temporary, safe_serialization=True, max_shard_size=shard)
-        tokenizers.save(tokenizer, temporary)
-        for name, content in (beside or {}).items():
-            (temporary / name).write_bytes(content)
+        write(temporary)
         manifest = jcs.dumps(to_json(_describe(temporary)))
         (temporary / MANIFEST).write_bytes(manifest)
         for path in temporary.iterdir():

@@ -208,7 +208,7 @@ ROLES = {
     "audit": ("net", "postgresql"),
     "federation": ("net", "coordinator"),
     "member_node": ("net", "coordinator", "member", "pretrain"),
-    "base_model": ("net", "pretrain"),
+    "base_model": ("net", "pretrain", "edge"),
     "renmei": ("net", "coordinator", "member", "pretrain"),
 }
 
