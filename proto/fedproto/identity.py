@@ -6,6 +6,7 @@ scheme stands. Trusts `cryptography`. Secrets never appear in a repr.
 
 import base64
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,6 +19,13 @@ ALGORITHM = "ed25519+mldsa65"
 SIGNATURE_BYTES = 64 + 3309
 PUBLIC_BYTES = 32 + 1952
 _CONTEXT = b"renmei/v1"
+
+
+# The keys of a roster verify again and again: each is decoded once.
+@lru_cache(maxsize=256)
+def _opened(raw: bytes) -> tuple[Ed25519PublicKey, MLDSA65PublicKey]:
+    classic = Ed25519PublicKey.from_public_bytes(raw[:32])
+    return classic, MLDSA65PublicKey.from_public_bytes(raw[32:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,9 @@ class VerifyKey:
         try:
             if len(signature) != SIGNATURE_BYTES:
                 raise InvalidSignature
-            Ed25519PublicKey.from_public_bytes(self.raw[:32]).verify(signature[:64], message)
-            MLDSA65PublicKey.from_public_bytes(self.raw[32:]).verify(
-                signature[64:], message, _CONTEXT
-            )
+            classic, lattice = _opened(self.raw)
+            classic.verify(signature[:64], message)
+            lattice.verify(signature[64:], message, _CONTEXT)
         except InvalidSignature:
             raise LocalFault(
                 "RNM-SIG-0001",
