@@ -45,26 +45,48 @@ def to_json(value: object) -> Json:
             raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+class _Mismatch(Exception):
+    """A value that is not what its class declares; each level adds its name on the way out."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why, self.path = why, ""
+
+    def within(self, name: str) -> "_Mismatch":
+        dot = "." if self.path and not self.path.startswith("[") else ""
+        self.path = f"{name}{dot}{self.path}"
+        return self
+
+
 def from_json(cls: type[T], value: Json, where: str = "") -> T:
     """Build `cls` from a JSON value; refuse any difference (RNM-FORM-0002)."""
+    try:
+        return _build(cls, value)
+    except _Mismatch as found:
+        raise _fault((found.within(where) if where else found).path, found.why) from None
+
+
+def _build(cls: type[T], value: Json) -> T:
     if not isinstance(value, dict):
-        raise _fault(where, f"expected an object, got {type(value).__name__}")
+        raise _Mismatch(f"expected an object, got {type(value).__name__}")
     fields = _fields(cast(Any, cls))
     if fields.keys() != value.keys():
         missing = sorted(fields.keys() - value.keys())
         unknown = sorted(value.keys() - fields.keys())
-        raise _fault(where, f"missing fields {missing}, unknown fields {unknown}")
-    arguments = {
-        name: convert(value[name], f"{where}.{name}" if where else name)
-        for name, convert in fields.items()
-    }
+        raise _Mismatch(f"missing fields {missing}, unknown fields {unknown}")
+    arguments = {}
+    for name, convert in fields.items():
+        try:
+            arguments[name] = convert(value[name])
+        except _Mismatch as found:
+            raise found.within(name) from None
     try:
         return cls(**arguments)
     except ValueError as error:
-        raise _fault(where, str(error)) from None
+        raise _Mismatch(str(error)) from None
 
 
-_Converter = Callable[[Json, str], Any]
+_Converter = Callable[[Json], Any]
 
 
 @cache
@@ -83,48 +105,55 @@ def _converter(hint: Any) -> _Converter:
     if origin is dict:
         return _object(_converter(typing.get_args(hint)[1]))
     if dataclasses.is_dataclass(hint):
-        return lambda value, where: from_json(cast(type, hint), value, where)
+        return lambda value: _build(cast(type, hint), value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _choice(hint)
     return _scalar(hint)
 
 
 def _scalar(hint: type) -> _Converter:
-    def convert(value: Json, where: str) -> Any:
+    def convert(value: Json) -> Any:
         # bool is a subclass of int: `True` must not pass for 1.
         if type(value) is not hint:
-            raise _fault(where, f"expected {hint.__name__}, got {type(value).__name__}")
+            raise _Mismatch(f"expected {hint.__name__}, got {type(value).__name__}")
         return value
 
     return convert
 
 
 def _choice(hint: type[Enum]) -> _Converter:
-    def convert(value: Json, where: str) -> Any:
+    def convert(value: Json) -> Any:
         try:
             return hint(value)
         except ValueError:
-            raise _fault(where, f"{value!r} is not one of {[m.value for m in hint]}") from None
+            raise _Mismatch(f"{value!r} is not one of {[m.value for m in hint]}") from None
 
     return convert
 
 
 def _list(item: _Converter) -> _Converter:
-    def convert(value: Json, where: str) -> Any:
+    def convert(value: Json) -> Any:
         if not isinstance(value, list):
-            raise _fault(where, f"expected a list, got {type(value).__name__}")
-        return tuple(item(found, f"{where}[{i}]") for i, found in enumerate(value))
+            raise _Mismatch(f"expected a list, got {type(value).__name__}")
+        return tuple(_each(item, found, f"[{i}]") for i, found in enumerate(value))
 
     return convert
 
 
 def _object(item: _Converter) -> _Converter:
-    def convert(value: Json, where: str) -> Any:
+    def convert(value: Json) -> Any:
         if not isinstance(value, dict):
-            raise _fault(where, f"expected an object, got {type(value).__name__}")
-        return {key: item(found, f"{where}.{key}") for key, found in value.items()}
+            raise _Mismatch(f"expected an object, got {type(value).__name__}")
+        return {key: _each(item, found, key) for key, found in value.items()}
 
     return convert
+
+
+def _each(item: _Converter, value: Json, name: str) -> Any:
+    try:
+        return item(value)
+    except _Mismatch as found:
+        raise found.within(name) from None
 
 
 def _union(options: tuple[Any, ...]) -> _Converter:
@@ -133,15 +162,15 @@ def _union(options: tuple[Any, ...]) -> _Converter:
     optional = len(classes) < len(options)
     if len(classes) == 1:
         (single,) = map(_converter, classes)
-        return lambda value, where: None if optional and value is None else single(value, where)
+        return lambda value: None if optional and value is None else single(value)
 
-    def convert(value: Json, where: str) -> Any:
+    def convert(value: Json) -> Any:
         if value is None and optional:
             return None
         named = set(value) if isinstance(value, dict) else set()
         for option in classes:
             if _fields(option).keys() == named:
-                return from_json(option, value, where)
-        raise _fault(where, f"no statement has just the fields {sorted(named)}")
+                return _build(option, value)
+        raise _Mismatch(f"no statement has just the fields {sorted(named)}")
 
     return convert
