@@ -297,7 +297,7 @@ def service(_: argparse.Namespace) -> list[Figure]:
     """Verified, durable appends over gRPC, beside a handler that does nothing."""
     import ledger_service
 
-    (rate,) = ledger_service.measure_all(2000, [16])
+    (rate,) = ledger_service.measure_all(2000, [16], rounds=5)
     name = "gRPC unary appends, verified and durable, 16 in flight"
     return [
         Figure(name=name, value=rate.appends_per_s, unit="/s", limit=1500),

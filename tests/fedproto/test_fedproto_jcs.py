@@ -1,5 +1,7 @@
 """Canonical JSON: one spelling, and every other spelling of the same value is refused."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,38 @@ def test_whatever_parses_writes_back_to_the_very_bytes(data: bytes) -> None:
         assert fault.code == "RNM-FORM-0001"  # noqa: PT017  # either outcome is right
         return
     assert jcs.dumps(value) == data
+
+
+# JSON with whatever a walk through the value would find: odd names, escapes, depth, large numbers.
+ODD_TEXT = st.text(
+    alphabet=st.sampled_from([*'ab\\"\x7f\n\x00', "\ud800", "é", "e\u0301", "車"]), max_size=3
+)
+ODD = st.recursive(
+    st.none() | st.integers() | st.floats() | ODD_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ODD_TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(ODD, st.integers(0, 30), st.booleans())
+def test_no_spelling_passes_without_a_walk_that_a_walk_would_refuse(
+    value: object, depth: int, ascii_: bool
+) -> None:
+    for _ in range(depth):
+        value = [value]
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_)
+    data = text.encode("utf-8", "surrogatepass")
+
+    def outcome() -> object:
+        try:
+            return jcs.loads(data)
+        except LocalFault as fault:
+            return fault.code
+
+    found = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jcs, "_is_plain", lambda data: False)
+        assert repr(outcome()) == repr(found)
 
 
 REFUSED = {
