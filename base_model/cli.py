@@ -155,6 +155,21 @@ def _register_pretrain(model: Noun, commands: Commands) -> None:
             ja="この計算機で一つのバッチを分担するプロセス数",
         ),
     )
+    for name, en, ja in (
+        (
+            "tensor",
+            "of them, how many cut matrices and experts between them",
+            "そのうち、行列とエキスパートを分割し合うプロセス数",
+        ),
+        (
+            "replicas",
+            "how many sets of shards repeat (HSDP)",
+            "シャードの組を複製する数(HSDP)",
+        ),
+    ):
+        train.add_argument(
+            f"--{name}", type=int, default=1, metavar="N", help=commands.say(en=en, ja=ja)
+        )
     train.add_argument(
         "--watts",
         type=float,

@@ -25,19 +25,15 @@ def pretrain(args: argparse.Namespace, console: Console) -> Reply:
     """Pretrain by a recipe file, from its last snapshot if there is one."""
     # torch is loaded here and not with the module: `renmei --help` needs none of it.
     from base_model.engine import meter, worker
+    from base_model.engine.layout import Layout
     from base_model.engine.recipe import parse
     from base_model.model import compiler_reason
 
     source, out = Path(args.recipe), Path(args.out)
     recipe = parse(_text(source), str(source))
     plan = recipe.train
-    if args.processes < 1 or plan.batch % args.processes:
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what="nothing was trained",
-            why=f"a batch of {plan.batch} cannot be shared by {args.processes} processes alike",
-            mend="choose --processes so that it divides the batch of the recipe",
-        )
+    layout = Layout(processes=args.processes, tensor=args.tensor, replicas=args.replicas)
+    layout.check(recipe.model, plan)
     out.mkdir(parents=True, exist_ok=True)
     for stale in (worker.FAULT, worker.RESULT):
         (out / stale).unlink(missing_ok=True)
@@ -89,6 +85,7 @@ def _text(source: Path) -> str:
 def _command(args: argparse.Namespace) -> Sequence[str]:
     words = [str(Path(args.recipe)), "--data", args.data, "--out", args.out]
     words += ["--watts", str(args.watts)]
+    words += ["--tensor", str(args.tensor), "--replicas", str(args.replicas)]
     if args.processes == 1:
         return [sys.executable, "-m", _WORKER, *words]
     # Port 0: torchrun finds a free one. Nothing but loopback is used.

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from base_model.engine import meter, network, worker
+from base_model.engine.layout import Layout
 from base_model.engine.loop import Listener, Training
 from base_model.engine.recipe import Keeping, Plan, Recipe, Shape
 from base_model.engine.shards import Shelf
@@ -124,7 +125,7 @@ def by_engine(size: int, steps: int, batch: int) -> Clock | None:
     plan = Plan(steps=steps + WARM_UP, batch=batch, micro_batch=PART, sequence=SEQUENCE)
     keeping = Keeping(every=plan.steps + 1)
     recipe = Recipe(name="bench", train=plan, mixture={"a": 1}, model=shape, snapshots=keeping)
-    world = worker.join()
+    world = worker.join(Layout(processes=worker.processes()))
     objective = network.prepare(network.build(shape, vocabulary, 1), plan, world.mesh)
     clock = Clock(steps + WARM_UP)
     with tempfile.TemporaryDirectory() as directory:

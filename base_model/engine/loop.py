@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from base_model.engine import shards
+from base_model.engine import layout, shards
 from base_model.engine.network import Objective
 from base_model.engine.recipe import Recipe
 from base_model.engine.schedule import is_spike, rate
@@ -28,10 +27,15 @@ from fedproto.ids import Digest, sha256_hex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
-    """The processes of a training: who this one is, and the mean of a number over all of them."""
+    """The processes of a training: who this one is, and the mean of a number over all of them.
+
+    A batch is shared by `lanes`; this process is in `lane`, alone where no matrix is cut.
+    """
 
     rank: int
     ranks: int
+    lane: int
+    lanes: int
     device: str
     mean: Callable[[torch.Tensor], float]
 
@@ -139,7 +143,7 @@ class Training:
     def _gradient(self) -> tuple[float, float]:
         """Return the mean loss of the next batch and the norm of its gradient, clipped by now."""
         plan, crew = self._recipe.train, self._crew
-        tokens = self._data.batch(self._at.cursor, plan.batch, rank=crew.rank, ranks=crew.ranks)
+        tokens = self._data.batch(self._at.cursor, plan.batch, rank=crew.lane, ranks=crew.lanes)
         parts = torch.split(tokens.to(crew.device), plan.micro_batch or len(tokens))
         total = torch.zeros((), device=crew.device)
         for number, part in enumerate(parts):
@@ -153,8 +157,7 @@ class Training:
             share = len(part) / len(tokens)
             (minimised * share).backward()
             total += nats.detach() * share
-        norm: Any = torch.nn.utils.clip_grad_norm_(self._objective.parameters(), plan.clip)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = layout.clip(list(self._objective.parameters()), plan.clip)
         return crew.mean(total), float(norm)
 
     def _move(self) -> float:
@@ -200,4 +203,4 @@ class Training:
 
     def _read(self, snapshot: Path) -> None:
         named = shards.tensors_of(self._objective, self._steppers)
-        shards.read_into(snapshot, named, self._crew.rank, self._crew.ranks)
+        shards.read_into(snapshot, named)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
 
 from base_model import offline  # noqa: F401  # switches the hub off
+from base_model.engine import layout
 from base_model.engine.muon import Muon
 from base_model.engine.recipe import Plan, Shape
 from base_model.model import compiler_reason, document_mask, document_positions
@@ -104,10 +104,14 @@ class Objective(torch.nn.Module):
         return total, mean
 
 
-def prepare(model: Any, plan: Plan, mesh: DeviceMesh | None) -> Objective:
-    """Return the objective, compiled and sharded over `mesh` as asked; one process shards nothing."""
+def prepare(
+    model: Any, plan: Plan, mesh: DeviceMesh | None, tensor: DeviceMesh | None = None
+) -> Objective:
+    """Return the objective, compiled, cut over `tensor` and sharded over `mesh`; one process does neither."""
     if plan.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if tensor is not None:
+        layout.cut(model, tensor)
     objective = Objective(model, plan)
     compiles = plan.compile and not compiler_reason()
     if mesh is None:
@@ -117,8 +121,8 @@ def prepare(model: Any, plan: Plan, mesh: DeviceMesh | None) -> Objective:
     for layer in model.model.layers:
         if compiles:
             layer.compile(dynamic=False)
-        fully_shard(layer, mesh=mesh)
-    fully_shard(objective, mesh=mesh)
+        layout.shard(layer, mesh)
+    layout.shard(objective, mesh)
     return objective
 
 
@@ -129,7 +133,8 @@ def optimisers(objective: Objective, plan: Plan) -> list[torch.optim.Optimizer]:
     for name, parameter in objective.named_parameters():
         inside = parameter.ndim >= 2 and "embed" not in name and not name.endswith("gate.weight")
         (matrices if inside else others).append(parameter)
+    groups = [{"params": group} for group in layout.by_mesh(others)]
     return [
         Muon(matrices, lr=plan.muon_rate, weight_decay=plan.weight_decay),
-        torch.optim.AdamW(others, lr=plan.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(groups, lr=plan.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]

@@ -1,4 +1,4 @@
-"""Sharded snapshots: each process writes its rows in safetensors; `state.json` comes last and commits.
+"""Sharded snapshots: each process writes its parts in safetensors; `state.json` comes last and commits.
 
 Decides what is trusted: a snapshot whose `state.json` lists every file's SHA-256 and whose files have
 them. A damaged one is named and left aside, and the one before is used. The rows of a matrix are those
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
+from base_model.engine import layout
 from base_model.fetch import file_sha256
 from fedproto.durable import disk_fault, sync_directory, write_atomic
 from fedproto.errors import LocalFault
@@ -28,6 +29,8 @@ from fedproto.ids import Digest
 
 STATE = "state.json"
 _SCALAR = "scalar."
+# What a file says of itself: of each of its tensors, where it starts and the shape of the whole.
+_PLACES = "places"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """Return JSON; a loss is written in hexadecimal, which keeps every bit."""
         return {
-            "v": 1,
+            "v": 2,
             "training": self.training,
             "step": self.step,
             "cursor": self.cursor,
@@ -56,7 +59,7 @@ class Progress:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Progress":
         """Read what `to_json` wrote; raises ValueError, KeyError or TypeError on anything else."""
-        if value["v"] != 1:
+        if value["v"] != 2:
             raise ValueError("another version")
         return cls(
             training=Digest(str(value["training"])),
@@ -66,12 +69,6 @@ class Progress:
             recent=tuple(float.fromhex(loss) for loss in value["recent"]),
             rollbacks=int(value["rollbacks"]),
         )
-
-
-def rows_of(total: int, rank: int, ranks: int) -> tuple[int, int]:
-    """Return the first row and one past the last of a rank, as torch.chunk cuts dimension 0."""
-    size = -(-total // ranks)
-    return min(rank * size, total), min((rank + 1) * size, total)
 
 
 def tensors_of(
@@ -115,8 +112,12 @@ class Shelf:
     `exchange` gives every rank the digest of every rank's file; an empty one says that it failed.
     """
 
-    def __init__(self, root: Path, *, rank: int, ranks: int, exchange: Any, keep: int) -> None:
+    def __init__(
+        self, root: Path, *, rank: int, ranks: int, exchange: Any, keep: int, leads: bool = True
+    ) -> None:
+        """`leads` is false for a rank that cuts matrices with another one before it."""
         self._root, self._rank, self._ranks, self._keep = root, rank, ranks, keep
+        self._leads = leads
         self._exchange = exchange
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._pending: Future[None] | None = None
@@ -129,12 +130,18 @@ class Shelf:
         """
         self.wait()
         copies: dict[str, torch.Tensor] = {}
+        places: dict[str, object] = {}
         for name, tensor in named:
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
             # A tensor without dimensions is the same at each rank.
-            label = f"{_SCALAR}{name}" if local.ndim == 0 else name
-            copies[label] = local.detach().to("cpu", copy=True).contiguous()
-        self._pending = self._writer.submit(self._write, copies, progress)
+            if local.ndim == 0:
+                copies[f"{_SCALAR}{name}"] = local.detach().to("cpu", copy=True)
+            elif not layout.is_copy(tensor, leads=self._leads):
+                copies[name] = local.detach().to("cpu", copy=True).contiguous()
+                starts = [low for low, _ in layout.place_of(tensor)]
+                places[name] = [starts, list(tensor.shape)]
+        noted = {_PLACES: json.dumps(places)}
+        self._pending = self._writer.submit(self._write, copies, noted, progress)
 
     def wait(self) -> None:
         """Return when what was saved is durable; raise why it is not."""
@@ -146,7 +153,9 @@ class Shelf:
         """End the writing thread; what was saved is durable, or `wait` has said why not."""
         self._writer.shutdown(wait=True)
 
-    def _write(self, copies: dict[str, torch.Tensor], progress: Progress) -> None:
+    def _write(
+        self, copies: dict[str, torch.Tensor], noted: dict[str, str], progress: Progress
+    ) -> None:
         target = self._root / f"step-{progress.step:08d}"
         file = target / self._file(self._rank)
         fault: LocalFault | None = None
@@ -154,7 +163,7 @@ class Shelf:
             target.mkdir(parents=True, exist_ok=True)
             # A file of an earlier start that was killed here must not be taken for this one.
             (target / STATE).unlink(missing_ok=True)
-            save_file(copies, file)
+            save_file(copies, file, metadata=noted)
             with file.open("rb") as written:
                 os.fsync(written.fileno())
             digest = file_sha256(file)
@@ -228,43 +237,73 @@ def _damaged_file(snapshot: Path, files: Mapping[str, str]) -> str:
     return ""
 
 
-def read_into(
-    snapshot: Path, named: Iterator[tuple[str, torch.Tensor]], rank: int, ranks: int
-) -> None:
+def read_into(snapshot: Path, named: Iterator[tuple[str, torch.Tensor]]) -> None:
     """Fill the tensors of a training from a snapshot that `newest` gave, whoever wrote it.
 
     Raises:
-        LocalFault: RNM-MODEL-0002 it lacks a tensor, or holds one of another shape.
+        LocalFault: RNM-MODEL-0002 it lacks a tensor or a part of one, or holds one of another shape.
     """
-    files = sorted(snapshot.glob("shard-*.safetensors"))
-    readers: list[Any] = [safe_open(file, framework="pt") for file in files]
-    holders = [set(reader.keys()) for reader in readers]
+    pieces = _Pieces(snapshot)
     with torch.no_grad():
         for name, tensor in named:
             if tensor.ndim == 0:
-                tensor.copy_(readers[0].get_tensor(f"{_SCALAR}{name}"))
+                tensor.copy_(pieces.scalar(f"{_SCALAR}{name}"))
                 continue
-            first, last = rows_of(tensor.shape[0], rank, ranks)
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            if not all(name in names for names in holders):
-                raise _refused(snapshot, f"it holds no {name}")
-            rows = _rows(readers, name, first, last)
-            if rows.shape != local.shape:
-                raise _refused(snapshot, f"{name} has other dimensions there")
-            local.copy_(rows)
+            local.copy_(pieces.part(name, tuple(tensor.shape), layout.place_of(tensor)))
 
 
-def _rows(readers: Sequence[Any], name: str, first: int, last: int) -> torch.Tensor:
-    """Return the rows [first, last) of a tensor that lies in pieces."""
-    pieces, start = [], 0
-    for reader in readers:
-        piece = reader.get_slice(name)
-        end = start + piece.get_shape()[0]
-        low, high = max(first, start), min(last, end)
-        if low < high:
-            pieces.append(piece[low - start : high - start])
-        start = end
-    return torch.cat(pieces) if pieces else readers[0].get_slice(name)[0:0]
+class _Pieces:
+    """The tensors of a snapshot, each in pieces over its files."""
+
+    def __init__(self, snapshot: Path) -> None:
+        self._snapshot = snapshot
+        self._files: list[Any] = [
+            safe_open(file, framework="pt") for file in sorted(snapshot.glob("shard-*.safetensors"))
+        ]
+        self._places: list[dict[str, tuple[list[int], list[int]]]] = [
+            json.loads((file.metadata() or {}).get(_PLACES, "{}")) for file in self._files
+        ]
+
+    def scalar(self, name: str) -> torch.Tensor:
+        """Return a tensor without dimensions, which every file has."""
+        value: torch.Tensor = self._files[0].get_tensor(name)
+        return value
+
+    def part(
+        self, name: str, shape: tuple[int, ...], wanted: tuple[tuple[int, int], ...]
+    ) -> torch.Tensor:
+        """Return what lies between `wanted` of a tensor of this shape."""
+        part = torch.empty([high - low for low, high in wanted])
+        filled, known = 0, False
+        for file, places in zip(self._files, self._places, strict=True):
+            if name not in places:
+                continue
+            known = True
+            starts, whole = places[name]
+            if tuple(whole) != shape:
+                raise _refused(self._snapshot, f"{name} has other dimensions there")
+            piece = file.get_slice(name)
+            sizes = zip(starts, piece.get_shape(), strict=True)
+            shared = [
+                (max(low, start), min(high, start + size))
+                for (low, high), (start, size) in zip(wanted, sizes, strict=True)
+            ]
+            if any(low >= high for low, high in shared):
+                continue
+            theirs = tuple(
+                slice(low - start, high - start)
+                for (low, high), start in zip(shared, starts, strict=True)
+            )
+            ours = tuple(
+                slice(low - start, high - start)
+                for (low, high), (start, _) in zip(shared, wanted, strict=True)
+            )
+            part[ours] = piece[theirs]
+            filled += part[ours].numel()
+        if not known or filled != part.numel():
+            raise _refused(self._snapshot, f"it holds no {name}, or not all of it")
+        return part
 
 
 def _full(target: Path, why: str) -> LocalFault:

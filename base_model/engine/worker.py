@@ -17,12 +17,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from tokenizers import Tokenizer
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from base_model import canaries, dataset, manifest, releases, weights
 from base_model import tokenizer as tokenizers
 from base_model.engine import meter, network
+from base_model.engine.layout import Layout, meshes
 from base_model.engine.loop import Crew, Listener, Step, Training
 from base_model.engine.meter import Meter
 from base_model.engine.recipe import CANARIES, Recipe, parse
@@ -32,7 +33,7 @@ from base_model.packing import Stream
 from base_model.tokenizer import BOS, EOS
 from fedproto import telemetry
 from fedproto.durable import write_atomic
-from fedproto.errors import FederationError, LocalFault
+from fedproto.errors import FederationError
 
 SNAPSHOTS, MODELS, RESULT, FAULT, CURVE = (
     "snapshots",
@@ -45,12 +46,17 @@ SNAPSHOTS, MODELS, RESULT, FAULT, CURVE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one pretraining is: a recipe, the build of `renmei model data`, and where it writes."""
+    """What one pretraining is: a recipe, the build of `renmei model data`, and where it writes.
+
+    `tensor` and `replicas` lay it out on the processes (`base_model.engine.layout`).
+    """
 
     recipe: Recipe
     data: Path
     out: Path
     watts: float = 0.0
+    tensor: int = 1
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +65,23 @@ class World:
 
     crew: Crew
     mesh: DeviceMesh | None
+    tensor: DeviceMesh | None
     exchange: Callable[[str], list[str]]
 
 
-def join() -> World:
+def processes() -> int:
+    """Return how many processes torchrun started; one, where it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(layout: Layout) -> World:
     """Meet the other processes that torchrun started, if it did."""
     cuda = torch.cuda.is_available()
     device = "cuda" if cuda else "cpu"
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = layout.processes
     if ranks == 1:
-        crew = Crew(rank=0, ranks=1, device=device, mean=float)
-        return World(crew=crew, mesh=None, exchange=lambda digest: [digest])
+        crew = Crew(rank=0, ranks=1, lane=0, lanes=1, device=device, mean=float)
+        return World(crew=crew, mesh=None, tensor=None, exchange=lambda digest: [digest])
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
@@ -86,8 +98,12 @@ def join() -> World:
         dist.all_gather(every, own, group=aside)
         return [bytes(part.tolist()).hex() if part.any() else "" for part in every]
 
-    crew = Crew(rank=dist.get_rank(), ranks=ranks, device=device, mean=mean)
-    return World(crew=crew, mesh=init_device_mesh(device, (ranks,)), exchange=exchange)
+    mesh, tensor = meshes(device, layout)
+    rank = dist.get_rank()
+    # "tensor" is the last axis: ranks that cut the same matrices are next to each other.
+    lane, lanes = rank // layout.tensor, layout.lanes
+    crew = Crew(rank=rank, ranks=ranks, lane=lane, lanes=lanes, device=device, mean=mean)
+    return World(crew=crew, mesh=mesh, tensor=tensor, exchange=exchange)
 
 
 def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None) -> dict[str, Any]:
@@ -97,15 +113,10 @@ def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None
         LocalFault: RNM-CONF-0001 batch and processes don't divide; what data, snapshots and loop raise.
     """
     recipe, plan = job.recipe, job.recipe.train
-    world = join()
+    layout = Layout(processes=processes(), tensor=job.tensor, replicas=job.replicas)
+    layout.check(recipe.model, plan)
+    world = join(layout)
     crew = world.crew
-    if plan.batch % crew.ranks:
-        raise LocalFault(
-            "RNM-CONF-0001",
-            what="nothing was trained",
-            why=f"a batch of {plan.batch} cannot be shared by {crew.ranks} processes alike",
-            mend="choose a batch that is a multiple of the number of processes",
-        )
     if crew.device == "cpu":
         torch.set_num_threads(1)
     made = dataset.open_manifest(job.data)
@@ -116,13 +127,14 @@ def pretrain(job: Job, on_step: Callable[[meter.Line], None] = lambda line: None
         data = _with_canaries(data, recipe, words)
     model = network.build(recipe.model, made.tokenizer.vocabulary, plan.seed).to(crew.device)
     flops = meter.flops_of_token(model, plan.sequence)
-    objective = network.prepare(model, plan, world.mesh)
+    objective = network.prepare(model, plan, world.mesh, world.tensor)
     shelf = Shelf(
         job.out / SNAPSHOTS,
         rank=crew.rank,
         ranks=crew.ranks,
         exchange=world.exchange,
         keep=recipe.snapshots.keep,
+        leads=crew.rank % layout.tensor == 0,
     )
     told = _told(job, crew, flops) if crew.rank == 0 else None
     training = Training(
@@ -217,11 +229,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--watts", type=float, default=0.0)
+    parser.add_argument("--tensor", type=int, default=1)
+    parser.add_argument("--replicas", type=int, default=1)
     args = parser.parse_args()
     telemetry.start("renmei-pretrain")
     try:
         recipe = parse(args.recipe.read_text(), str(args.recipe))
-        pretrain(Job(recipe=recipe, data=args.data, out=args.out, watts=args.watts))
+        pretrain(Job(recipe=recipe, **{n: v for n, v in vars(args).items() if n != "recipe"}))
     except FederationError as fault:
         # The first process to fail says why; the others only met its absence.
         named = {"code": fault.code, "what": fault.what, "why": fault.why, "mend": fault.mend}

@@ -22,7 +22,7 @@ PLAN = Plan(steps=12, batch=4, sequence=16, warm_up=2, compile=False)
 RECIPE = Recipe(
     name="tiny", train=PLAN, mixture={"a": 1}, model=DENSE, snapshots=Keeping(every=3, window=8)
 )
-ALONE = Crew(rank=0, ranks=1, device="cpu", mean=float)
+ALONE = Crew(rank=0, ranks=1, lane=0, lanes=1, device="cpu", mean=float)
 
 
 def tokens(seed: int = 5, size: int = 4000) -> Mixture:

@@ -12,13 +12,12 @@ import onnx
 import pytest
 import torch
 from base_kit import TINY
-from dataset_kit import OPTIONS, made_lock
 from engine_kit import DENSE, MOE
 from engine_kit import RECIPE as SMALL
 from peft import PeftModel
 from tokenizers import Tokenizer
 
-from base_model import dataset, edge, edge_runtime, manifest, releases, weights
+from base_model import edge, edge_runtime, manifest, releases, weights
 from base_model import tokenizer as tokenizers
 from base_model.engine import network
 from base_model.evaluate import score as score_original
@@ -216,15 +215,6 @@ def test_an_adapter_of_something_else_is_refused(
 
 
 # the command
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("base_model.corpus.DOCSTRING_PACKAGES", ())
-        dataset.build(made_lock(root), root, root / "out", OPTIONS)
-    return root / "out"
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def damage(file: Path, how: str) -> None:
     elif how == "cut":
         file.write_bytes(file.read_bytes()[:-9])
     elif how == "json":
-        file.write_text('{"v": 2}')
+        file.write_text('{"v": 3}')
     else:
         file.unlink()
 

@@ -1,125 +1,46 @@
 """Trainings in processes of their own, alone and in pairs: killed, resumed, compared."""
 
-import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from dataset_kit import OPTIONS, made_lock
 from safetensors.torch import load_file
+from training_process_kit import (
+    ALONE,
+    CHANCE,
+    EXPERTS,
+    STEPS,
+    finish,
+    kill_after,
+    losses,
+    losses_any,
+    recipe,
+    weights_of,
+)
 from transformers import AutoModelForCausalLM
 
-from base_model import dataset, pretrain_commands
 from base_model.engine import meter, network, worker
+from base_model.engine.layout import Layout
 from base_model.engine.recipe import parse
 
-STEPS = 40
-CHANCE = np.random.default_rng()
-RECIPE = """
-name = "tiny"
-[model]
-hidden = 32
-layers = 2
-feed_forward = 64
-heads = 2
-key_value_heads = 1
-head_dim = 16
-{model}
-[train]
-steps = {steps}
-batch = 4
-sequence = 32
-warm_up = 2
-compile = false
-precision = "{precision}"
-[snapshots]
-every = 4
-[mixture]
-can-series = 1
-more = 1
-prose = 2
-"""
-EXPERTS = "experts = 4\nexperts_per_token = 2\nexpert_width = 32"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("base_model.corpus.DOCSTRING_PACKAGES", ())
-        dataset.build(made_lock(root), root, root / "out", OPTIONS)
-    return root / "out"
-
-
-def recipe(root: Path, *, steps: int = STEPS, model: str = "", precision: str = "float32") -> Path:
-    path = root / "recipe.toml"
-    path.write_text(RECIPE.format(steps=steps, model=model, precision=precision))
-    return path
-
-
-def start(source: Path, data: Path, out: Path, processes: int) -> subprocess.Popen[bytes]:
-    args = argparse.Namespace(
-        recipe=str(source), data=str(data), out=str(out), processes=processes, watts=0.0
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log").open("ab") as log:
-        return subprocess.Popen(
-            pretrain_commands._command(args),
-            env=os.environ | pretrain_commands._environment(),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def finish(source: Path, data: Path, out: Path, processes: int = 1) -> dict[str, Any]:
-    child = start(source, data, out, processes)
-    assert child.wait(timeout=200) == 0, (out / "log").read_text()[-3000:]
-    result: dict[str, Any] = json.loads((out / worker.RESULT).read_bytes())
-    return result
-
-
-def kill_after(source: Path, data: Path, out: Path, processes: int, step: int) -> None:
-    """Start a training and kill all of its processes at some instruction after a step."""
-    child = start(source, data, out, processes)
-    while not any(line.get("step", 0) >= step for line in meter.read(out / meter.FILE)):
-        assert child.poll() is None, (out / "log").read_text()[-3000:]
-        time.sleep(0.002)
-    time.sleep(CHANCE.random() * 0.01)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def losses(out: Path) -> dict[int, float]:
-    """Return the loss of each step; a step that was taken again must have been the same, exactly."""
-    found: dict[int, float] = {}
-    for line in meter.read(out / meter.FILE):
-        if "loss" in line:
-            assert found.setdefault(line["step"], line["loss"]) == line["loss"], line["step"]
-    return found
-
-
-def weights_of(result: dict[str, Any]) -> dict[str, torch.Tensor]:
-    (file,) = Path(result["path"]).glob("*.safetensors")
-    return load_file(file)
+TWO = Layout(processes=2)
 
 
 def killed_and_resumed(data: Path, root: Path, *, processes: int, kills: int, model: str) -> None:
+    layout = Layout(processes=processes)
     source = recipe(root, model=model)
-    whole = finish(source, data, root / "whole", processes)
+    whole = finish(source, data, root / "whole", layout)
     out = root / "killed"
     moments = sorted(CHANCE.choice(np.arange(1, STEPS), kills, replace=False).tolist())
     for moment in moments:
-        kill_after(source, data, out, processes, moment)
-    resumed = finish(source, data, out, processes)
+        kill_after(source, data, out, layout, moment)
+    resumed = finish(source, data, out, layout)
     assert losses(out) == losses(root / "whole"), moments
     assert resumed["manifest_sha256"] == whole["manifest_sha256"], moments
 
@@ -146,9 +67,9 @@ def test_one_process_and_two_have_the_same_losses_and_go_on_from_each_other(
     source = recipe(tmp_path)
     alone = finish(source, data, tmp_path / "alone")
     other = tmp_path / "other"
-    kill_after(source, data, other, 2, 9)
-    kill_after(source, data, other, 1, 21)
-    ended = finish(source, data, other, 2)
+    kill_after(source, data, other, TWO, 9)
+    kill_after(source, data, other, ALONE, 21)
+    ended = finish(source, data, other, TWO)
     expected, found = losses_any(tmp_path / "alone"), losses_any(other)
     assert sorted(found) == sorted(expected) == list(range(1, STEPS + 1))
     # The order of sums differs, and Muon turns matrices in bf16: losses agree to 1 %.
@@ -158,10 +79,6 @@ def test_one_process_and_two_have_the_same_losses_and_go_on_from_each_other(
     assert found[1] == pytest.approx(expected[1], rel=1e-5)
     same, mixed = weights_of(alone), weights_of(ended)
     assert same.keys() == mixed.keys()
-
-
-def losses_any(out: Path) -> dict[int, float]:
-    return {line["step"]: line["loss"] for line in meter.read(out / meter.FILE) if "loss" in line}
 
 
 def renmei(*words: str) -> subprocess.CompletedProcess[str]:
@@ -237,7 +154,14 @@ def test_a_full_disk_leaves_the_last_snapshot_and_the_training_goes_on_when_ther
         pytest.skip("this machine lets no one mount a tmpfs; the loop's own test fails an exchange")
     source = recipe(tmp_path)
     finish(source, data, tmp_path / "whole")
-    words = [sys.executable, "-m", "base_model.engine.worker", str(source), "--data", str(data)]
+    words = [
+        sys.executable,
+        "-m",
+        "base_model.engine.worker",
+        str(source),
+        "--data",
+        str(data),
+    ]
     done = subprocess.run(
         [*probe[:-1], "sh", "-c", ON_A_SMALL_DISK, "sh", *words],
         env=os.environ | {"KEPT": str(tmp_path / meter.FILE)},

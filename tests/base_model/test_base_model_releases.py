@@ -52,15 +52,6 @@ prose = 2
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("base_model.corpus.DOCSTRING_PACKAGES", ())
-        dataset.build(made_lock(root), root, root / "out", OPTIONS)
-    return root / "out"
-
-
-@pytest.fixture(scope="module")
 def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release as `renmei model pretrain` writes it."""
     root = tmp_path_factory.mktemp("release")
