@@ -64,6 +64,8 @@ class Layout:
             )
         elif plan.batch % self.lanes:
             why = f"a batch of {plan.batch} cannot be shared by {self.lanes} processes alike"
+        elif self.tensor > 1 and plan.precision == "float8":
+            why = "float8 has one scale for a matrix, which ranks along tensor don't share"
         else:
             why = self._uncut(shape)
         if why:

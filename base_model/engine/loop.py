@@ -151,7 +151,7 @@ class Training:
                 # Gradients meet with the last part of a batch only.
                 self._objective.set_requires_gradient_sync(number == len(parts) - 1)
             with torch.autocast(
-                crew.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16"
+                crew.device, dtype=torch.bfloat16, enabled=plan.precision != "float32"
             ):
                 minimised, nats = self._objective(part)
             share = len(part) / len(tokens)

@@ -58,8 +58,13 @@ def flops_of_token(model: Any, sequence: int) -> float:
     return 6.0 * active_parameters(model) + 6.0 * int(config.num_hidden_layers) * width * sequence
 
 
-def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024) -> float:
+# Sides of a product that keeps a core, or a card, busy.
+_SIDE = {"cpu": 1024, "cuda": 8192}
+
+
+def matmul_peak(device: str, dtype: torch.dtype) -> float:
     """Return FLOP/s of square matrix products here, the best of some."""
+    size = _SIDE[device]
     a = torch.randn(size, size, device=device).to(dtype)
     best = 0.0
     for _ in range(5):

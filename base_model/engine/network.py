@@ -12,13 +12,14 @@ import torch.nn.functional as F  # noqa: N812  # torch's own custom
 from torch.distributed.device_mesh import DeviceMesh
 
 from base_model import offline  # noqa: F401  # switches the hub off
-from base_model.engine import layout
+from base_model.engine import attention, float8, layout
 from base_model.engine.muon import Muon
 from base_model.engine.recipe import Plan, Shape
-from base_model.model import compiler_reason, document_mask, document_positions
+from base_model.model import compiler_reason, document_positions
 from base_model.tokenizer import BOS, EOS, PAD
 
-_CHUNK = 512
+# Tokens whose logits are computed at once: few stay in a processor's cache, a card wants many.
+_CHUNK = {"cpu": 512, "cuda": 8192}
 
 
 def build(shape: Shape, vocabulary: int, seed: int) -> Any:
@@ -68,9 +69,12 @@ def imbalance(router_logits: torch.Tensor, chosen: int) -> torch.Tensor:
 class Objective(torch.nn.Module):
     """A model and the loss of its training; `forward` takes tokens (B, T + 1) and gives both losses."""
 
-    def __init__(self, model: Any, plan: Plan) -> None:
+    def __init__(self, model: Any, plan: Plan, device: str) -> None:
         super().__init__()
         self.model = model
+        self._mask = attention.masking(model, device)
+        self._chunk = _CHUNK[device]
+        self._losses = chunk_losses
         self._z_loss = plan.z_loss
         self._balance = plan.balance
         self._chosen = int(getattr(model.config, "num_experts_per_tok", 0) or 0)
@@ -82,19 +86,17 @@ class Objective(torch.nn.Module):
         out = self.model.model(
             input_ids=x_bt,
             position_ids=document_positions(x_bt),
-            attention_mask=document_mask(x_bt),
+            attention_mask=self._mask(x_bt),
             **routed,
         )
         hidden = out.last_hidden_state.flatten(0, 1)
-        nats, squares = hidden.new_zeros((), dtype=torch.float32), 0.0
+        nats = squares = hidden.new_zeros((), dtype=torch.float32)
         # In chunks, so that the logits of a whole batch never lie in memory at once.
         for h_nh, y_n in zip(
-            torch.split(hidden, _CHUNK), torch.split(y_bt.flatten(), _CHUNK), strict=True
+            torch.split(hidden, self._chunk), torch.split(y_bt.flatten(), self._chunk), strict=True
         ):
-            logits = self.model.lm_head(h_nh).float()
-            nats = nats + F.cross_entropy(logits, y_n, reduction="sum")
-            if self._z_loss:
-                squares = squares + logits.logsumexp(dim=-1).square().sum()
+            part, square = self._losses(self.model.lm_head, h_nh, y_n, square=self._z_loss > 0)
+            nats, squares = nats + part, squares + square
         count = y_bt.numel()
         mean = nats / count
         total = mean + self._z_loss * squares / count if self._z_loss else mean
@@ -103,26 +105,48 @@ class Objective(torch.nn.Module):
             total = total + self._balance * torch.stack(parts).mean()
         return total, mean
 
+    def compile_parts(self) -> None:
+        """Compile each layer and the losses of a chunk: once for all that are alike."""
+        for layer in self.model.model.layers:
+            layer.compile(dynamic=False)
+        self._losses = torch.compile(chunk_losses, dynamic=False)
+
+
+def chunk_losses(
+    head: torch.nn.Module, h_nh: torch.Tensor, y_n: torch.Tensor, *, square: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the nats of some tokens, and where asked the squared log-sums of their logits."""
+    logits = head(h_nh).float()
+    squares = logits.logsumexp(dim=-1).square().sum() if square else logits.new_zeros(())
+    return F.cross_entropy(logits, y_n, reduction="sum"), squares
+
 
 def prepare(
     model: Any, plan: Plan, mesh: DeviceMesh | None, tensor: DeviceMesh | None = None
 ) -> Objective:
-    """Return the objective, compiled, cut over `tensor` and sharded over `mesh`; one process does neither."""
+    """Return the objective, compiled, cut over `tensor` and sharded over `mesh`; one process does neither.
+
+    Raises:
+        LocalFault: RNM-CONF-0001 a card without float8 is asked for it.
+    """
+    device = next(model.parameters()).device.type
     if plan.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if plan.precision == "float8":
+        float8.require(device)
+        float8.convert(model)
     if tensor is not None:
         layout.cut(model, tensor)
-    objective = Objective(model, plan)
-    compiles = plan.compile and not compiler_reason()
-    if mesh is None:
-        if compiles:
+    objective = Objective(model, plan, device)
+    if plan.compile and not compiler_reason():
+        if mesh is None and device == "cpu":
             objective.compile(dynamic=False)
-        return objective
-    for layer in model.model.layers:
-        if compiles:
-            layer.compile(dynamic=False)
-        layout.shard(layer, mesh)
-    layout.shard(objective, mesh)
+            return objective
+        objective.compile_parts()
+    if mesh is not None:
+        for layer in model.model.layers:
+            layout.shard(layer, mesh)
+        layout.shard(objective, mesh)
     return objective
 
 

@@ -76,8 +76,8 @@ class Plan:
             raise ValueError("steps, batch, sequence and warm_up are whole numbers from 1 up")
         if self.schedule not in {"wsd", "cosine"}:
             raise ValueError("schedule is wsd or cosine")
-        if self.precision not in {"bf16", "float32"}:
-            raise ValueError("precision is bf16 or float32")
+        if self.precision not in {"float8", "bf16", "float32"}:
+            raise ValueError("precision is float8, bf16 or float32")
         if not (0 < self.decay <= 1 and 0 <= self.floor <= 1 and self.clip > 0):
             raise ValueError("decay lies in (0, 1], floor in [0, 1], and clip is positive")
 

@@ -175,7 +175,8 @@ def _with_canaries(data: Mixture, recipe: Recipe, words: Tokenizer) -> Mixture:
 
 
 def _told(job: Job, crew: Crew, flops: float) -> Meter:
-    dtype = torch.bfloat16 if job.recipe.train.precision == "bf16" else torch.float32
+    # Of float8 too: so that precisions compare.
+    dtype = torch.float32 if job.recipe.train.precision == "float32" else torch.bfloat16
     peak = meter.matmul_peak(crew.device, dtype) * crew.ranks
     return Meter(job.out, job.recipe, flops, peak=peak, watts=job.watts, first=0)
 

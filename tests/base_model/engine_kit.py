@@ -44,10 +44,11 @@ def training(
     on_event: Callable[[dict[str, object]], None] = nothing,
     data: Mixture | None = None,
     exchange: Callable[[str], list[str]] = lambda digest: [digest],
+    device: str = "cpu",
 ) -> tuple[Training, Any]:
     """Return a training in this process and its objective."""
     torch.set_num_threads(1)
-    model = network.build(recipe.model, VOCABULARY, recipe.train.seed)
+    model = network.build(recipe.model, VOCABULARY, recipe.train.seed).to(device)
     objective = network.prepare(model, recipe.train, None)
     shelf = Shelf(out, rank=0, ranks=1, exchange=exchange, keep=recipe.snapshots.keep)
     made = Training(
@@ -55,7 +56,7 @@ def training(
         network.optimisers(objective, recipe.train),
         data or tokens(),
         recipe,
-        ALONE,
+        replace(ALONE, device=device),
         shelf,
         Listener(step=on_step, event=on_event),
     )
