@@ -12,7 +12,7 @@ from fedproto.identity import SigningKey, VerifyKey
 from fedproto.ids import Digest, MemberId, RunId, is_digest, is_run_id, tagged_hash
 from fedproto.schema import from_json, to_json
 
-_SUITE = "SA-1/x25519+mlkem768/ed25519+mldsa65/aes256-ks"
+_SUITE = "SA-1/x25519+mlkem768/ed25519+mldsa65/aes256-ks/blake3"
 SUITES = {32: f"{_SUITE}/u32", 16: f"{_SUITE}/u16"}
 WORD_BITS = 32
 SUITE = SUITES[WORD_BITS]

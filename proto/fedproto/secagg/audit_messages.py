@@ -11,6 +11,7 @@ from typing import Self
 from fedproto.errors import LocalFault
 from fedproto.identity import SIGNATURE_BYTES, SigningKey, VerifyKey
 from fedproto.ids import MemberId, tagged_hash
+from fedproto.secagg.chunk_hash import chunk_hash
 from fedproto.secagg.faults import COORDINATOR, not_genuine
 from fedproto.secagg.keying_messages import SealedShare
 from fedproto.secagg.masking_messages import MaskedHeader
@@ -115,7 +116,7 @@ class SumTranscript:
 
 def sum_chunk_digest(index: int, data: bytes) -> bytes:
     """Return the digest by which the coordinator names one chunk of the sum."""
-    return tagged_hash("renmei/v1/sa/sum-chunk", index, data)
+    return chunk_hash("renmei/v1/sa/sum-chunk", index, data)
 
 
 def sum_root(words: int, chunk_digests: Sequence[bytes]) -> bytes:

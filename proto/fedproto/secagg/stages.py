@@ -14,6 +14,7 @@ import numpy as np
 
 from fedproto.ids import Digest, MemberId, tagged_hash
 from fedproto.layout import FlatVector
+from fedproto.secagg.chunk_hash import chunk_hash
 from fedproto.secagg.params import UPLOAD_CHUNK_BYTES, WORD, Words
 
 
@@ -115,7 +116,7 @@ class MaskedVector(Sequence[bytes]):
 
 def chunk_digest(index: int, data: bytes | memoryview) -> bytes:
     """Return the digest by which a header names one chunk of an upload."""
-    return tagged_hash("renmei/v1/sa/chunk", index, data)
+    return chunk_hash("renmei/v1/sa/chunk", index, data)
 
 
 def upload_root(words: int, chunk_digests: Sequence[bytes]) -> bytes:
