@@ -117,6 +117,7 @@ class Run:
     """A mandate and every attempt made under it, in order."""
 
     mandate: Logged[RunApproved]
+    voters: frozenset[MemberId]  # whose votes counted at its entry
     rounds: tuple[Round, ...] = ()
 
     @property

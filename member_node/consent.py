@@ -34,11 +34,12 @@ from member_node.policy import Policy, check_plan
 class Grounds:
     """What the verified ledger says of one run; the only ground that consent stands on.
 
-    `charter` is the one in force, `voted_under` the one that the mandate was voted under.
+    `charter` is the one in force; `voted_under` and `voters` are those that the mandate was counted by.
     """
 
     charter: Charter
     voted_under: Charter
+    voters: frozenset[MemberId]
     mandate: Logged[RunApproved]
     proposal: Proposal
     attempts: tuple[Round, ...]
@@ -81,6 +82,7 @@ def grounds_of(state: State, run: RunId) -> Grounds | None:
         charter=state.charter,
         voted_under=state.charter_at(found.mandate.index),
         mandate=found.mandate,
+        voters=found.voters,
         proposal=proposal,
         attempts=found.rounds,
         base_approved=state.base_model(base) is not None,
@@ -166,7 +168,13 @@ def _check_mandate(round_: Authorisation, grounds: Grounds, me: MemberId) -> Non
         raise _uncovered(run, "its mandate cites another proposal")
     try:
         # The ledger's own rules counted these votes before; a node counts them again.
-        check_mandate(grounds.voted_under, mandate, proposal.opened.body, proposal.ballots)
+        check_mandate(
+            grounds.voted_under,
+            mandate,
+            proposal.opened.body,
+            proposal.ballots,
+            voters=grounds.voters,
+        )
     except LocalFault as fault:
         raise _uncovered(run, fault.why) from None
     if not grounds.base_approved:

@@ -117,7 +117,9 @@ def cast_vote(state: State, act: Logged[VoteCast]) -> State:
     # The signer's clock may be wrong or lie; the log's own clock can only be late.
     if max(act.at, state.clock_s * 1000) > opened.closes_at:
         raise refuse("the ballot is later than the proposal's close")
-    vetoed = act.index if body.choice is Choice.VETO else None
+    vetoed = proposal.vetoed
+    if vetoed is None and body.choice is Choice.VETO:
+        vetoed = act.index
     return decision.noted(state, replace(proposal, votes=(*proposal.votes, act), vetoed=vetoed))
 
 

@@ -42,7 +42,7 @@ def approve_run(state: State, act: Logged[RunApproved]) -> State:
     rules.check_mandate(state.charter, body, opened, proposal.ballots, voters=voters)
     decision.check_ripe(state, proposal)
     done = decision.decided(state, replace(proposal, run=body.run))
-    return replace(done, runs=done.runs.with_item(body.run, Run(mandate=act)))
+    return replace(done, runs=done.runs.with_item(body.run, Run(mandate=act, voters=voters)))
 
 
 def _check_running(state: State, run: RunId) -> None:

@@ -421,6 +421,18 @@ TOLD = {
         [SUSPENSION, ("poll", 0, [*YES[1:], ("honda", Choice.VETO)]), (CARRY, 0, "coordinator")],
         {"member.status": False},
     ),
+    "a veto outlives its voter's seat, though a yes came after it": (
+        plain(
+            run__approve=clause((Role.ADMINISTRATOR,), (Role.TRAINER,), yes=2, veto=(Role.TRAINER,))
+        ),
+        [
+            ("open", "nec", "run"),
+            ("poll", 0, [("nec", Choice.VETO), *YES]),
+            ("leave", "nec"),
+            (CARRY, 0, "coordinator"),
+        ],
+        {"run.approved": False},
+    ),
     "where nobody is left to vote, all of nobody carries nothing": (
         plain(
             member__status=clause(
@@ -487,9 +499,9 @@ def test_what_was_told_came_about():
     without_nec = tuple(name for name in TRAINERS if name != "nec")
     assert runs == [without_nec, without_nec]
     assert [state.standing("nec").value for state in states] == [
-        "suspended", "withdrawn", "active", "suspended", *["active"] * 5
+        "suspended", "withdrawn", "active", "suspended", *["active"] * 2, "withdrawn", *["active"] * 3
     ]  # fmt: skip
     assert [state.acting_key("sony") is None for state in states] == [
-        *[False] * 3, True, *[False] * 4, True
+        *[False] * 3, True, *[False] * 5, True
     ]  # fmt: skip
-    assert [state.charter.version for state in states] == [*[1] * 7, 3, 2]
+    assert [state.charter.version for state in states] == [*[1] * 8, 3, 2]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from audit.state import Rejected, apply, open_next
 from fedproto.authorisation import recovery_threshold
 from fedproto.errors import FederationError
-from fedproto.events.governance import Choice
+from fedproto.events.governance import Choice, MemberStatus, Standing
 from fedproto.events.rounds import Outcome, ParticipationSigned, RunApproved, Verdict
 from fedproto.ids import sha256_hex
 from fedproto.statements import leaf_id
@@ -86,6 +86,16 @@ def test_a_new_attempt_follows_an_aborted_one(approved, site):
     approved.close(Outcome.ABORTED)
     content = recorded(approved)
     assert consent(approved, content, site).mark == Mark(1, 2)
+
+
+def test_a_member_that_voted_and_left_stops_nobody_else(world, site):
+    """A node counts the votes as the ledger did at the mandate: without the one that had left."""
+    world.propose()
+    world.vote("sony")
+    leave = MemberStatus(member="sony", standing=Standing.WITHDRAWN, proposal="", votes=())
+    world.act("sony", leave)
+    world.approve(("honda", "nec", "softbank"))
+    assert consent(world, recorded(world), site).mark == Mark(1, 1)
 
 
 @pytest.mark.parametrize("signer", ["honda", "secretariat", "pfn", "stranger"])

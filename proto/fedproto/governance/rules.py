@@ -70,7 +70,8 @@ def check_mandate(
 ) -> None:
     """Recount a mandate from logged ballots; refuse it unless every word of it follows.
 
-    `voters` are those whose vote counts; by default all whom the clause lets vote.
+    `voters` are those whose vote counts; by default all whom the clause lets vote. A veto stands
+    whoever of them cast it: `ballots` are logged, so it was cast by one who had the right to.
 
     Raises:
         LocalFault: RNM-GOV-0002 the quorum is not reached; RNM-GOV-0001 anything else differs.
@@ -82,6 +83,8 @@ def check_mandate(
     motion = Motion(clause=clause, voters=charter.eligible(clause) if voters is None else voters)
     answers = {member: ballot.choice for member, ballot in ballots.items()}
     tally = count(answers, motion.entitled)
+    if Choice.VETO in answers.values():
+        raise refuse("a veto stands against the proposal", "RNM-GOV-0002")
     if verdict(motion, answers) is not Verdict.CARRIED:
         raise refuse(
             f"{len(tally.approvals)} of {motion.needed} votes needed under {proposal.action.value}",
