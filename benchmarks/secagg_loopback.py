@@ -46,6 +46,7 @@ from fedproto.authorisation import (
 from fedproto.errors import FederationError
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId, RunId, sha256_hex
+from fedproto.process import share_heaps
 from fedproto.v1 import exchange_pb2_grpc
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 from member_node.egress import EgressJournal
@@ -130,6 +131,7 @@ class Sampler(threading.Thread):
 
 def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
     """Be the coordinator: serve, run the attempt, and report time, memory and how wrong the sum is."""
+    share_heaps()
     authorisation = authorise(count, parameters)
     names = authorisation.content.members
     exchange.caller_of = lambda context: MemberId(  # type: ignore[assignment]

@@ -38,7 +38,7 @@ from fedproto import telemetry
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId, RunId
 from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now
-from fedproto.process import settle
+from fedproto.process import settle, share_heaps
 from fedproto.transport import SERVER_OPTIONS, Credentials
 from fedproto.v1 import (
     artifacts_pb2_grpc,
@@ -210,6 +210,7 @@ def serve(
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     telemetry.start("renmei-coordinator")
+    share_heaps()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -18,7 +18,7 @@ from fedproto.v1 import exchange_pb2_grpc
 from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, MemberFrame
 
 # Frames that wait to be read, over all members; the rest waits in the members' send windows.
-_BACKLOG = 32
+_BACKLOG = 8
 _PUT_S = 0.5
 
 
