@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedproto.errors import PeerFault
+from fedproto.errors import LocalFault, PeerFault
 from fedproto.identity import VerifyKey
 from fedproto.ids import MemberId
 from fedproto.secagg import agreement, dispute_messages, keying_messages, masking_messages, shamir
@@ -17,6 +17,8 @@ from fedproto.secagg.messages import Signed, decode, encode
 from fedproto.secagg.params import WORD, Params
 from fedproto.secagg.prg import SLACK, CtrKeystream, GcmKeystream
 from fedproto.secagg.quantise import Rounding, dequantise, quantise
+from fedproto.secagg.ring import mask, unmask
+from fedproto.secagg.stages import MaskSeed, chunk_digest, upload_root
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -160,3 +162,64 @@ def test_bad_messages_are_refused(row):
     with pytest.raises(PeerFault) as caught:
         decode(kind(row["message"]), bytes.fromhex(row["bytes"]), peer="p")
     assert caught.value.code == "RNM-SECAGG-0001"
+
+
+def of_ring(row):
+    return Params(
+        members=4,
+        threshold=3,
+        tolerated=1,
+        parameters=6,
+        qmax=2 ** (row["bits"] - 1) - 1,
+        clip=2.0,
+        word_bits=row["word_bits"],
+    )
+
+
+def pair_masks(ring, name, others):
+    return [
+        MaskSeed(
+            seed=bytes.fromhex(ring["pair_seeds"][" ".join(sorted((name, other)))]),
+            add=name < other,
+        )
+        for other in others
+        if other != name
+    ]
+
+
+@pytest.mark.parametrize("keystream", [GcmKeystream, CtrKeystream])
+@pytest.mark.parametrize("ring", load("masking"), ids=lambda ring: f"{ring['word_bits']} bits")
+def test_a_whole_round_is_masked_summed_and_unmasked_as_published(ring, keystream):
+    params = of_ring(ring)
+    total = np.zeros(params.words, params.word)
+    for row in ring["uploads"]:
+        own = MaskSeed(seed=bytes.fromhex(ring["self_seeds"][row["member"]]), add=True)
+        delta = np.array([float.fromhex(text) for text in row["delta"]], np.float32)
+        vector = mask(
+            quantise(delta, row["weight"], params, bytes.fromhex(row["rounding_seed"])),
+            [own, *pair_masks(ring, row["member"], ring["members"])],
+            keystream,
+        )
+        assert vector[0].hex() == row["upload"]
+        assert upload_root(params.words, [chunk_digest(0, vector[0])]).hex() == row["root"]
+        total += np.frombuffer(vector[0], params.word)
+    assert total.tobytes().hex() == ring["masked_sum"]
+    uploaded = [row["member"] for row in ring["uploads"]]
+    selves = [
+        MaskSeed(seed=bytes.fromhex(ring["self_seeds"][name]), add=False) for name in uploaded
+    ]
+    unmask(total, selves + pair_masks(ring, ring["lost"], uploaded), keystream)
+    assert total.tobytes().hex() == ring["sum"]
+    mean, weight = dequantise(total, params, len(uploaded))
+    assert [float(x).hex() for x in mean] == ring["mean"]
+    assert weight.hex() == ring["sum_of_weights"]
+
+
+@pytest.mark.parametrize(
+    "row", load("bad_sums"), ids=lambda row: f"{row['word_bits']} bits: {row['why']}"
+)
+def test_bad_sums_are_refused(row):
+    params = of_ring(row)
+    with pytest.raises(LocalFault) as refusal:
+        dequantise(np.frombuffer(bytes.fromhex(row["sum"]), params.word), params, 3)
+    assert refusal.value.code == "RNM-SECAGG-0004"

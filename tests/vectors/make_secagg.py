@@ -8,6 +8,7 @@ ciphertexts and signatures; everything else repeats.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,17 @@ from fedproto.secagg.masking_messages import (
     transcript_digest,
 )
 from fedproto.secagg.messages import encode
-from fedproto.secagg.params import WORD, Params
+from fedproto.secagg.params import WORD, Params, Words
 from fedproto.secagg.prg import CHUNK_BYTES, SLACK, CtrKeystream
 from fedproto.secagg.quantise import Rounding, dequantise, quantise
-from fedproto.secagg.stages import MaskedVector, MaskSeed, SharePair, upload_root
+from fedproto.secagg.ring import mask, unmask
+from fedproto.secagg.stages import (
+    MaskedVector,
+    MaskSeed,
+    SharePair,
+    chunk_digest,
+    upload_root,
+)
 
 HERE = Path(__file__).parent
 
@@ -130,6 +138,105 @@ def quantisation() -> object:
         "rounding_seed": fixed("rounding").hex(),
         "cases": rows,
     }
+
+
+# ann, bob and cid upload; dan is lost after the seeds were agreed, so its pair masks are taken off.
+LOST, UPLOADED, DELTA = "dan", ("ann", "bob", "cid"), 6
+RINGS = {32: 22, 16: 14}
+
+
+def _seeds(name: str, others: tuple[str, ...]) -> list[MaskSeed]:
+    """Return the pair masks that a member adds or takes off, by the order of the names."""
+    return [
+        MaskSeed(seed=fixed(f"pair {min(name, other)} {max(name, other)}"), add=name < other)
+        for other in others
+        if other != name
+    ]
+
+
+def masking(word_bits: int) -> dict[str, Any]:
+    """Return a whole round of one ring: deltas, uploads, the seeds that are left, and the sum."""
+    bits, everyone = RINGS[word_bits], (*UPLOADED, LOST)
+    params = Params(
+        members=len(everyone),
+        threshold=3,
+        tolerated=1,
+        parameters=DELTA,
+        qmax=2 ** (bits - 1) - 1,
+        clip=2.0,
+        word_bits=word_bits,
+    )
+    total, rows = np.zeros(params.words, params.word), []
+    for number, name in enumerate(UPLOADED, 1):
+        delta = np.array([0.5, -0.25, 1e-3, -0.125, 0.0, 0.75], np.float32) * np.float32(number)
+        weight, rounding = number / 4, fixed(f"rounding {name}")
+        masks = [MaskSeed(seed=fixed(f"self {name}"), add=True), *_seeds(name, everyone)]
+        vector = mask(quantise(delta, weight, params, rounding), masks)
+        words = np.frombuffer(vector[0], params.word)
+        total += words
+        rows.append(
+            {
+                "member": name,
+                "delta": [float(x).hex() for x in delta],
+                "weight": weight,
+                "rounding_seed": rounding.hex(),
+                "upload": vector[0].hex(),
+                "root": upload_root(params.words, [chunk_digest(0, vector[0])]).hex(),
+            }
+        )
+    masked = total.copy()
+    # The lost member's own pair masks, as if it had uploaded, cancel those of the others.
+    left = [MaskSeed(seed=fixed(f"self {name}"), add=False) for name in UPLOADED]
+    unmask(total, left + _seeds(LOST, UPLOADED))
+    mean, weight = dequantise(total, params, len(UPLOADED))
+    return {
+        "word_bits": word_bits,
+        "bits": bits,
+        "clip_milli": 2000,
+        "members": list(everyone),
+        "lost": LOST,
+        "self_seeds": {name: fixed(f"self {name}").hex() for name in everyone},
+        "pair_seeds": {
+            f"{one} {other}": fixed(f"pair {one} {other}").hex()
+            for one in everyone
+            for other in everyone
+            if one < other
+        },
+        "uploads": rows,
+        "masked_sum": masked.tobytes().hex(),
+        "sum": total.tobytes().hex(),
+        "mean": [float(x).hex() for x in mean],
+        "sum_of_weights": weight.hex(),
+    }
+
+
+def bad_sums(good: list[dict[str, Any]]) -> object:
+    """Return unmasked sums that honest members cannot have made."""
+    rows = []
+    for ring in good:
+        word = np.dtype(f"<u{ring['word_bits'] // 8}")
+        total = np.frombuffer(bytes.fromhex(ring["sum"]), word)
+        weight = int(total[-1])
+
+        def changed(place: int, value: int, total: Words = total) -> Words:
+            words = total.copy()
+            words[place] = np.array(value).astype(words.dtype)
+            return words
+
+        kept = np.frombuffer(bytes.fromhex(ring["masked_sum"]), word).copy()
+        unmask(kept, [MaskSeed(seed=fixed(f"self {name}"), add=False) for name in UPLOADED])
+        qmax = 2 ** (ring["bits"] - 1) - 1
+        for words, why in (
+            (kept, "the lost member's pair masks are still in it"),
+            (changed(0, weight + 1), "a coordinate above the sum of weights"),
+            (changed(0, -weight - 1), "a coordinate below minus the sum of weights"),
+            (changed(-1, 0), "no weight"),
+            (changed(-1, len(UPLOADED) * qmax + 1), "more weight than the members have"),
+            (changed(-1, -1), "a weight below nothing"),
+        ):
+            row = {"word_bits": ring["word_bits"], "bits": ring["bits"], "why": why}
+            rows.append({**row, "sum": words.tobytes().hex()})
+    return rows
 
 
 ANN, BOB = MemberId("ann"), MemberId("bob")
@@ -318,6 +425,9 @@ def main() -> None:
     write("shares", sharing())
     write("bad_shares", bad_shares())
     write("quantise", quantisation())
+    rounds = [masking(word_bits) for word_bits in RINGS]
+    write("masking", rounds)
+    write("bad_sums", bad_sums(rounds))
     write("keys", key_schedule(two))
     write("messages", good)
     write("bad_messages", bad_messages(good))
