@@ -29,7 +29,6 @@ from fedproto.transport import SERVER_OPTIONS  # sets gRPC's cipher suites befor
 
 import grpc  # isort: skip
 
-from federation import exchange
 from federation.exchange import ExchangeService, Hub
 from federation.journal import RunJournal
 from federation.rounds.attempt import AttemptRunner
@@ -134,12 +133,9 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
     share_heaps()
     authorisation = authorise(count, parameters)
     names = authorisation.content.members
-    exchange.caller_of = lambda context: MemberId(  # type: ignore[assignment]
-        dict(context.invocation_metadata())["x-member"]
-    )
     hub = Hub()
     server = grpc.server(ThreadPoolExecutor(2 * count), options=SERVER_OPTIONS)
-    exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(hub), server)
+    exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(hub, _caller), server)
     port = server.add_insecure_port("127.0.0.1:0")
     lobby = hub.open(authorisation.ctx, names)
     server.start()
@@ -185,6 +181,10 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
     hub.close_all()
     server.stop(1).wait()
     spool.close()
+
+
+def _caller(context: Any) -> MemberId:
+    return MemberId(dict(context.invocation_metadata())["x-member"])
 
 
 class _Lost(Exception):

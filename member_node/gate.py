@@ -87,7 +87,10 @@ class GatedChannel(grpc.Channel):
     def _stream(self, multi: Any, method: str, serialize: Serializer) -> Callable[..., Any]:
         def call(requests: Iterator[Any], timeout: float | None = None) -> Any:
             sealed = (self._seal(method, serialize, request) for request in requests)
-            return multi(sealed, timeout=timeout)
+            try:
+                return multi(sealed, timeout=timeout)
+            except ValueError:
+                raise _closed(self.to) from None
 
         return call
 

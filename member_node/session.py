@@ -8,38 +8,33 @@ phases of SA-1 from the member's side. A shell module.
 """
 
 import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias
-
-import grpc
-from opentelemetry import context
 
 from fedproto import telemetry
 from fedproto.authorisation import SignedAuthorisation
 from fedproto.errors import CODES, FederationError, LocalFault, PeerFault
 from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
+from fedproto.outbox import RESUME_S
 from fedproto.secagg.audit_messages import SumTranscript
 from fedproto.secagg.sum_audit import Witnessed
-from fedproto.transport import from_rpc_error
-from fedproto.v1 import exchange_pb2_grpc
 from fedproto.v1.exchange_pb2 import (
     Abort,
     ChunkRequest,
     CoordinatorFrame,
-    Hello,
     MemberFrame,
     UploadChunk,
 )
+from member_node.exchange_link import Arrival, ExchangeLink
 from member_node.gate import GatedChannel
 from member_node.sum_auditor import Finding, audit_sum
 
 COORDINATOR = "coordinator"
 _MAX_WHY = 200
-_FLUSH_S = 2.0
 
 
 class Masked(Protocol):
@@ -50,7 +45,7 @@ class Masked(Protocol):
         """Signed sizes and digests."""
 
     @property
-    def chunks(self) -> Iterable[bytes]:
+    def chunks(self) -> Sequence[bytes]:
         """The masked vector, cut up."""
 
     @property
@@ -125,11 +120,11 @@ class RoundResult:
 
 
 _Trained: TypeAlias = "Future[TrainedDelta]"
-_Happening: TypeAlias = "CoordinatorFrame | _Trained | grpc.RpcError | None"
+_Happening: TypeAlias = "Arrival | _Trained"
 
 
 class ExchangeSession:
-    """One stream, one attempt; `run` is called once."""
+    """One session, one attempt; `run` is called once."""
 
     def __init__(
         self,
@@ -144,10 +139,18 @@ class ExchangeSession:
         sign_audit: Callable[[Finding], None],
         note_opened: Callable[[tuple[MemberId, ...]], None],
         timeout_s: float,
+        patience_s: float = RESUME_S,
     ) -> None:
+        """Prepare; a broken connection is opened again for `patience_s`."""
         round_ = authorisation.content
-        self._channel = channel.about(round_.run, round_.round)
-        self._authorisation = authorisation
+        self._inbox: queue.SimpleQueue[_Happening] = queue.SimpleQueue()
+        self._link = ExchangeLink(
+            channel.about(round_.run, round_.round),
+            authorisation.ctx,
+            self._inbox.put,
+            timeout_s=timeout_s,
+            patience_s=patience_s,
+        )
         self._half = half
         self._future = trained
         self._trained: TrainedDelta | None = None
@@ -156,13 +159,10 @@ class ExchangeSession:
         self._sign_receipt = sign_receipt
         self._sign_audit = sign_audit
         self._note_opened = note_opened
-        self._timeout_s = timeout_s
-        # Frames are pulled one by one when the network has room: an upload is never held twice.
-        self._outbox: queue.SimpleQueue[Iterable[MemberFrame] | None] = queue.SimpleQueue()
-        self._inbox: queue.SimpleQueue[_Happening] = queue.SimpleQueue()
-        self._ended = threading.Event()
-        self._context = context.get_current()
-        self._sent_bytes = 0
+        # What is masked and waits for the coordinator's credit.
+        self._chunks: Sequence[bytes] = ()
+        self._sent = 0
+        self._masked_bytes = 0
         self.last_received = b""
 
     def run(self) -> RoundResult:
@@ -172,44 +172,41 @@ class ExchangeSession:
             PeerFault: the coordinator broke the protocol; `last_received` is the evidence.
             FederationError: the attempt was aborted, timed out, or this node failed.
         """
-        call = exchange_pb2_grpc.ExchangeStub(self._channel).Session(
-            self._outgoing(), timeout=self._timeout_s
-        )
-        threading.Thread(target=self._receive, args=(call,), daemon=True).start()
+        self._link.open()
         self._future.add_done_callback(self._inbox.put)
         try:
             return self._play()
         except FederationError as error:
-            self._send(MemberFrame(abort=_abort(error)))
+            self._link.put(MemberFrame(abort=_abort(error)))
+            raise
+        except BaseException:
+            # Said all the same, or the coordinator would wait for this member to come back.
+            self._link.put(MemberFrame(abort=Abort(code="RNM-BUG-0001")))
             raise
         finally:
-            self._outbox.put(None)
-            # The other side ends the stream when it has read the last frame.
-            self._ended.wait(_FLUSH_S)
-            call.cancel()
+            self._link.close()
 
     def _play(self) -> RoundResult:
         half = self._half
-        self._send(
-            MemberFrame(hello=Hello(ctx=self._authorisation.ctx)),
-            MemberFrame(advertise=half.advertise()),
-        )
+        self._link.put(MemberFrame(advertise=half.advertise()))
         shares = half.share_keys(self._expect("key_list").key_list)
-        self._send(MemberFrame(encrypted_shares=shares))
+        self._link.put(MemberFrame(encrypted_shares=shares))
         share_list = self._expect("share_list").share_list
         for complaint in half.check_shares(share_list):
-            self._send(MemberFrame(complaint=complaint))
+            self._link.put(MemberFrame(complaint=complaint))
         upload_digest = self._upload(share_list, self._await_trained())
-        survivors = self._expect("survivor_list").survivor_list
+        with telemetry.tracer().start_as_current_span("member.upload") as span:
+            survivors = self._expect("survivor_list").survivor_list
+            span.set_attribute("bytes", self._masked_bytes)
         confirmation = half.confirm(survivors)
-        upload = Upload(digest=upload_digest, bytes=self._sent_bytes)
+        upload = Upload(digest=upload_digest, bytes=self._masked_bytes)
         # Before the confirmation, so that no sum is opened whose receipts are not in the ledger.
         self._sign_receipt(upload)
-        self._send(MemberFrame(confirm=confirmation))
+        self._link.put(MemberFrame(confirm=confirmation))
         shares = half.reveal(self._expect("confirmations").confirmations)
         # On the disk before they leave: from here on the sum over these members may be open.
         self._note_opened(tuple(half.survivors))
-        self._send(MemberFrame(reveal=shares))
+        self._link.put(MemberFrame(reveal=shares))
         self._audit(self._expect("transcript").transcript)
         result = self._expect("result").result
         return RoundResult(
@@ -227,10 +224,10 @@ class ExchangeSession:
         self._sign_audit(finding)
         if finding.fault is not None:
             raise finding.fault
-        self._send(MemberFrame(audited=bytes.fromhex(finding.transcript)))
+        self._link.put(MemberFrame(audited=bytes.fromhex(finding.transcript)))
 
     def _ask_chunk(self, member: MemberId, index: int) -> None:
-        self._send(MemberFrame(read_chunk=ChunkRequest(member=member, index=index)))
+        self._link.put(MemberFrame(read_chunk=ChunkRequest(member=member, index=index)))
 
     def _take_chunk(self) -> tuple[int, bytes]:
         chunk = self._expect("chunk").chunk
@@ -241,16 +238,18 @@ class ExchangeSession:
             masked = self._half.mask(share_list, trained.delta, trained.weight, self._rounding_seed)
             span.set_attribute("parameters", trained.delta.size)
         self._trained = None
-        self._send(MemberFrame(masked_header=masked.header))
-        self._outbox.put(self._chunks(masked.chunks))
+        self._chunks = masked.chunks
+        self._link.put(MemberFrame(masked_header=masked.header))
         return masked.digest
 
-    def _chunks(self, chunks: Iterable[bytes]) -> Iterator[MemberFrame]:
-        with telemetry.tracer().start_as_current_span("member.upload", self._context) as span:
-            for index, data in enumerate(chunks):
-                self._sent_bytes += len(data)
-                yield MemberFrame(masked_chunk=UploadChunk(index=index, data=data))
-            span.set_attribute("bytes", self._sent_bytes)
+    def _send_chunks(self, credit: int) -> None:
+        """Send as many more chunks as the coordinator has room for."""
+        if not 0 < credit <= len(self._chunks) - self._sent:
+            raise _out_of_order("a credit for chunks that are due", f"one for {credit}")
+        for index in range(self._sent, self._sent + credit):
+            self._link.put(partial(_chunk_frame, self._chunks, index))
+            self._masked_bytes += len(self._chunks[index])
+        self._sent += credit
 
     def _expect(self, kind: str) -> CoordinatorFrame:
         """Return the next frame, which must be of this kind."""
@@ -260,22 +259,24 @@ class ExchangeSession:
                 continue
             if frame.WhichOneof("frame") == kind:
                 return frame
-            self._dispute(frame, kind)
+            self._aside(frame, kind)
 
     def _await_trained(self) -> TrainedDelta:
         """Wait for the trainer, and for the pairs that this member complained of."""
         while self._trained is None or self._half.awaits_openings:
             frame = self._next_frame()
             if frame is not None:
-                self._dispute(frame, "abort")
+                self._aside(frame, "abort")
         return self._trained
 
-    def _dispute(self, frame: CoordinatorFrame, expected: str) -> None:
-        """Take a frame of a dispute; the half knows when there is one. Any other is out of order."""
+    def _aside(self, frame: CoordinatorFrame, expected: str) -> None:
+        """Take a credit, or a frame of a dispute: the half knows when there is one."""
         match frame.WhichOneof("frame"):
+            case "credit":
+                self._send_chunks(frame.credit)
             case "complaint":
                 opening = self._half.open_share(frame.complaint)
-                self._send(MemberFrame(opening=opening))
+                self._link.put(MemberFrame(opening=opening))
             case "opening":
                 self._half.take_opening(frame.opening)
             case other:
@@ -287,8 +288,8 @@ class ExchangeSession:
         if isinstance(happening, Future):
             self._trained = happening.result()
             return None
-        if isinstance(happening, grpc.RpcError):
-            raise from_rpc_error(happening, self._channel.to)
+        if isinstance(happening, FederationError):
+            raise happening
         if happening is None:
             raise _ended("RNM-ROUND-0001", "the coordinator closed the stream without a result")
         self.last_received = happening.SerializeToString()
@@ -296,22 +297,9 @@ class ExchangeSession:
             raise _ended(happening.abort.code, happening.abort.why)
         return happening
 
-    def _receive(self, call: Iterable[CoordinatorFrame]) -> None:
-        try:
-            for frame in call:
-                self._inbox.put(frame)
-            self._inbox.put(None)
-        except grpc.RpcError as error:
-            self._inbox.put(error)
-        finally:
-            self._ended.set()
 
-    def _send(self, *frames: MemberFrame) -> None:
-        self._outbox.put(frames)
-
-    def _outgoing(self) -> Iterator[MemberFrame]:
-        while (frames := self._outbox.get()) is not None:
-            yield from frames
+def _chunk_frame(chunks: Sequence[bytes], index: int) -> MemberFrame:
+    return MemberFrame(masked_chunk=UploadChunk(index=index, data=chunks[index]))
 
 
 def _abort(error: FederationError) -> Abort:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from federation.exchange import Framed, Gone, Lobby
 from federation.journal import RunJournal
 from federation.rounds import phases
+from federation.rounds.credits import Credits
 from federation.rounds.phases import Attempt, Command, Phase
 from federation.secure_aggregation.server import SecAggServer
 from federation.secure_aggregation.uploads import Chunks
@@ -78,6 +79,7 @@ class AttemptRunner:
         self._attempt: Attempt = phases.begin(
             frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
         )
+        self._credits = Credits(len(content.members), content.tolerated)
         self._key = key
         self._timeout_s = phase_timeout_s
         self._lobby = lobby
@@ -186,11 +188,16 @@ class AttemptRunner:
             case "opening":
                 return self._relay("opening", server.receive_opening(member, frame.opening))
             case "masked_header":
-                server.receive_header(member, frame.masked_header)
+                if server.receive_header(member, frame.masked_header):
+                    self._credits.open(member, server.upload_chunks)
+                    self._grant()
                 return False
             case "masked_chunk":
                 chunk = frame.masked_chunk
-                return server.receive_chunk(member, chunk.index, chunk.data)
+                complete = server.receive_chunk(member, chunk.index, chunk.data)
+                self._credits.spend(member)
+                self._grant()
+                return complete
             case "confirm":
                 server.receive_confirm(member, frame.confirm)
             case "reveal":
@@ -263,6 +270,10 @@ class AttemptRunner:
 
         self._lobby.send(auditor, chunk)
 
+    def _grant(self) -> None:
+        for member, chunks in self._credits.grant().items():
+            self._lobby.send(member, CoordinatorFrame(credit=chunks))
+
     def _broadcast(self, frame: CoordinatorFrame) -> None:
         for member in sorted(self._attempt.answered & self._present):
             self._lobby.send(member, frame)
@@ -270,6 +281,8 @@ class AttemptRunner:
     def _lose(self, member: MemberId, code: str) -> None:
         if member in self._present:
             self._present.discard(member)
+            self._credits.leave(member)
+            self._grant()
             self.excluded[member] = code
             self._attempt = phases.left(self._attempt, member)
             self._note("left", member=member, code=code)

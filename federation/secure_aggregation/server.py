@@ -116,10 +116,15 @@ class SecAggServer:
             self._intake.close(Phase.SHARES, self._keying.shares, "share keys")
         )
 
-    def receive_header(self, member: MemberId, raw: bytes) -> None:
-        """Phase 2: take the header of a member's upload."""
+    @property
+    def upload_chunks(self) -> int:
+        """How many chunks one upload has."""
+        return self._params.upload_chunks
+
+    def receive_header(self, member: MemberId, raw: bytes) -> bool:
+        """Phase 2: take the header of a member's upload; return whether it is new."""
         if self._intake.is_repeated(Phase.UPLOADS, member, raw):
-            return
+            return False
         message = decode(MaskedHeader, raw, peer=member)
         if self._disputes.is_disputing(member):
             raise not_genuine(member, "it masked without the share that it complained of")
@@ -127,6 +132,7 @@ class SecAggServer:
         self._intake.require_signed(member, message.header, h1=keying.h1, h2=keying.h2)
         self._uploads.open(member, message)
         self._intake.note(Phase.UPLOADS, member, raw)
+        return True
 
     def receive_chunk(self, member: MemberId, index: int, data: bytes) -> bool:
         """Phase 2: take one chunk; return whether the member's upload is complete."""

@@ -166,6 +166,13 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> FederationError:
     )
 
 
+def is_broken_connection(error: grpc.RpcError) -> bool:
+    """Say whether a call ended because the connection did, and not by an answer of the other side."""
+    metadata = getattr(error, "trailing_metadata", lambda: None)() or ()
+    code = getattr(error, "code", lambda: None)()
+    return code is grpc.StatusCode.UNAVAILABLE and all(key != _ERROR_KEY for key, _ in metadata)
+
+
 def _decode(value: bytes | str) -> FederationError | None:
     try:
         fields = json.loads(value)

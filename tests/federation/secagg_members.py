@@ -34,7 +34,7 @@ def entropy_of(label):
     return lambda size: hashlib.shake_256(f"{label}/{next(count)}".encode()).digest(size)
 
 
-def authorise():
+def authorise(parameters=PARAMETERS):
     content = Authorisation(
         v=1,
         suite=SUITE,
@@ -48,7 +48,7 @@ def authorise():
         members=NAMES,
         recovery_threshold=recovery_threshold(len(NAMES), 1),
         tolerated=1,
-        parameters=PARAMETERS,
+        parameters=parameters,
         layout_sha256=DIGEST,
         plan_sha256=DIGEST,
         model_in=DIGEST,
@@ -66,8 +66,8 @@ def authorise():
 class Members:
     """The four, each with its keys advertised."""
 
-    def __init__(self):
-        self.authorisation = authorise()
+    def __init__(self, parameters=PARAMETERS):
+        self.authorisation = authorise(parameters)
         self.roster = {name: signing_key(name).verify_key for name in NAMES}
         self.halves = {
             name: SecAggClient(
@@ -83,7 +83,8 @@ class Members:
 
     def delta(self, name):
         rng = np.random.default_rng(NAMES.index(name))
-        return (rng.standard_normal(PARAMETERS) * 0.1).astype(np.float32)
+        parameters = self.authorisation.content.parameters
+        return (rng.standard_normal(parameters) * (1.7 / parameters**0.5)).astype(np.float32)
 
     def mask(self, name, share_list):
         """Return the header and the chunks of a member's upload."""

@@ -10,16 +10,21 @@ from federation.rounds.attempt import AttemptRunner
 from federation.rounds.phases import Command, Phase, decide
 from federation.secure_aggregation.uploads import ChunksInMemory
 from fedproto.errors import FederationError, LocalFault
-from fedproto.v1.exchange_pb2 import Abort, MemberFrame, UploadChunk
+from fedproto.outbox import SESSION_BYTES
+from fedproto.v1.exchange_pb2 import Abort, Hello, MemberFrame, UploadChunk
 
 
 class Stage:
     """A runner whose inbox the test fills; members answer what it sends to them."""
 
-    def __init__(self, *, cohort=3, timeout_s=5.0, spool=None):
-        self.members = Members()
+    def __init__(self, *, cohort=3, timeout_s=5.0, spool=None, members=None):
+        self.members = members or Members()
         self.lobby = Lobby(frozenset(NAMES))
-        self.outboxes = {name: self.lobby.join(name) for name in NAMES}
+        hello = Hello(session=bytes(SESSION_BYTES))
+        seats = {name: self.lobby.join(name, hello) for name in NAMES}
+        self.outboxes = {
+            name: (s.seat.outbox, s.seat.outbox.items(s.number)) for name, s in seats.items()
+        }
         self.journal = RunJournal()
         self.stopping = False
         self.runner = AttemptRunner(
@@ -39,10 +44,9 @@ class Stage:
 
     def received(self, name):
         """Return what was sent to a member since the last call; None marks the stream's end."""
-        frames = []
-        while not self.outboxes[name].empty():
-            frames.append(self.outboxes[name].get())
-        return frames
+        outbox, items = self.outboxes[name]
+        frames = [next(items) for _ in range(outbox.untaken)]
+        return [*frames, None] if outbox.ended else frames
 
     def upload(self, name, share_list):
         header, chunks = self.members.mask(name, share_list)

@@ -110,7 +110,7 @@ class Greedy:
 
     def ask(self, session, requests):
         for member, index in requests:
-            session._send(MemberFrame(read_chunk=ChunkRequest(member=member, index=index)))
+            session._link.put(MemberFrame(read_chunk=ChunkRequest(member=member, index=index)))
 
 
 @pytest.mark.parametrize(

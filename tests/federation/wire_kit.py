@@ -1,6 +1,5 @@
 """One attempt over gRPC on loopback: the real runner and lobby, and a real session for each member."""
 
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -8,7 +7,7 @@ from functools import partial
 import grpc
 from secagg_members import NAMES, Members, signing_key
 
-from federation.exchange import Lobby, _read
+from federation.exchange import ExchangeService, Hub
 from federation.journal import RunJournal
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
@@ -26,12 +25,18 @@ PATIENCE_S = 30.0
 class Wire:
     """Plays one attempt; `outcomes` has each member's result or error, and `total` the sum."""
 
-    def __init__(self, root, *, timeout_s=10.0, barred=frozenset(), members=None):
+    def __init__(
+        self, root, *, timeout_s=10.0, barred=frozenset(), members=None, resume_s=5.0, between=None
+    ):
+        """Prepare; `between(name, port)` may put something on the line and return its port."""
         self.root = root
+        self.between = between or (lambda _, port: port)
         self.members = members or Members()
-        self.lobby = Lobby(frozenset(NAMES))
+        self.hub = Hub(resume_s)
+        self.lobby = self.hub.open(self.members.authorisation.ctx, NAMES)
         self.journal = RunJournal()
         self.frames = {name: [] for name in NAMES}
+        self.patience_s = resume_s
         self.spool = Spool(root / "spool")
         self.runner = AttemptRunner(
             authorisation=self.members.authorisation,
@@ -77,7 +82,7 @@ class Wire:
         journal = EgressJournal(self.root / name, lambda: 1)
         trained = Future()
         trained.set_result(TrainedDelta(delta=self.members.delta(name), weight=1.0))
-        to = f"127.0.0.1:{port}"
+        to = f"127.0.0.1:{self.between(name, port)}"
         try:
             with grpc.insecure_channel(to) as channel:
                 return self.session(name, gated(channel, journal, to), trained).run()
@@ -96,17 +101,15 @@ class Wire:
             note_opened=lambda survivors: self.opened.setdefault(name, survivors),
             sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
             timeout_s=PATIENCE_S,
+            patience_s=self.patience_s,
         )
 
     def _serve(self, name):
+        # Who calls is told by the port: certificates have tests of their own.
+        service = ExchangeService(self.hub, lambda _: name)
+
         def session(requests, context):
-            outbox = self.lobby.join(name)
-            context.add_callback(lambda: outbox.put(None))
-            next(requests)
-            words = (self.lobby, name, self._kept(name, requests))
-            threading.Thread(target=_read, args=words, daemon=True).start()
-            while (frame := outbox.get()) is not None:
-                yield frame() if callable(frame) else frame
+            return service.Session(self._kept(name, requests), context)
 
         server = grpc.server(ThreadPoolExecutor(2))
         handler = grpc.stream_stream_rpc_method_handler(

@@ -39,7 +39,7 @@ from fedproto.v1 import (
     witness_pb2_grpc,
 )
 from fedproto.v1.artifacts_pb2 import ArtifactChunk
-from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Result, UploadChunk
+from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Result, UploadChunk, Welcome
 from fedproto.v1.governance_pb2 import ActResponse
 from fedproto.v1.ledger_pb2 import EntriesChunk, GetCheckpointResponse
 from fedproto.v1.witness_pb2 import WitnessRequest
@@ -115,6 +115,7 @@ class ExchangeHalf:
     def _play(self, name, frames):
         half = self.half
         assert next(frames).WhichOneof("frame") == "hello"
+        yield "welcome", CoordinatorFrame(welcome=Welcome())
         half.receive_advertise(name, self._next(frames, "advertise").advertise)
         key_list = self._together("key_list", half.close_advertise)
         yield "key_list", CoordinatorFrame(key_list=key_list)
@@ -122,6 +123,7 @@ class ExchangeHalf:
         share_list = self._together("share_list", half.close_shares)[name]
         yield "share_list", CoordinatorFrame(share_list=share_list)
         half.receive_header(name, self._next(frames, "masked_header").masked_header)
+        yield "credit", CoordinatorFrame(credit=half.upload_chunks)
         complete = False
         while not complete:
             chunk = next(frames).masked_chunk

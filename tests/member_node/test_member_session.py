@@ -14,11 +14,12 @@ from node_kit import MODEL_OUT, PATIENCE_S, ExchangeHalf
 from fedproto.errors import FederationError, LocalFault, PeerFault
 from fedproto.evidence import EvidenceStore
 from fedproto.ids import MemberId, sha256_hex
+from fedproto.outbox import SESSION_BYTES
 from fedproto.party import utc_now
 from fedproto.secagg.params import Params
 from fedproto.secagg.quantise import Rounding, quantise
 from fedproto.secagg.ring import blocks
-from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame
+from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, MemberFrame, Welcome
 from member_node import egress
 from member_node.consent import authenticate
 from member_node.egress import EgressJournal
@@ -51,6 +52,7 @@ class Attempt:
         self.seeds = {name: hashlib.sha256(name.encode()).digest() for name in self.names}
         self.receipts, self.findings, self.opened = {}, {}, {}
         self.sessions = {}
+        self.patience_s = 1.0
 
     def run(self, trained=None):
         """Run all members at once; return what each ended with: a result or an error."""
@@ -96,6 +98,7 @@ class Attempt:
                 sign_audit=lambda finding: self.findings.setdefault(name, finding),
                 note_opened=lambda survivors: self.opened.setdefault(name, survivors),
                 timeout_s=PATIENCE_S,
+                patience_s=self.patience_s,
             )
             return session.run()
 
@@ -284,7 +287,9 @@ def test_an_abort_is_noticed_while_the_trainer_still_works(attempt):
     never = {name: Future() for name in attempt.names}
 
     def serve_two(requests, _):
-        next(requests), next(requests)
+        next(requests)
+        yield CoordinatorFrame(welcome=Welcome())
+        next(requests)
         yield CoordinatorFrame(abort=Abort(code="RNM-ROUND-0002", why="time is up"))
 
     server, port = _serve(serve_two)
@@ -314,4 +319,5 @@ def test_a_trained_delta_has_no_words_for_a_log(attempt):
 def test_hello_names_the_authorisation_that_was_consented_to(attempt):
     attempt.run()
     first = MemberFrame.FromString(attempt.coordinator.received[attempt.names[0]][0])
-    assert first == MemberFrame(hello=Hello(ctx=attempt.authorisation.ctx))
+    assert first.hello.ctx == attempt.authorisation.ctx
+    assert len(first.hello.session) == SESSION_BYTES

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64proto/v1/exchange.proto\x12\x0b\x66\x65\x64proto.v1\"\x14\n\x05Hello\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\"*\n\x0bUploadChunk\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"-\n\x0c\x43hunkRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"3\n\x05\x41\x62ort\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x0f\n\x07\x63ulprit\x18\x03 \x01(\t\"\xed\x02\n\x0bMemberFrame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.fedproto.v1.HelloH\x00\x12\x13\n\tadvertise\x18\x02 \x01(\x0cH\x00\x12\x1a\n\x10\x65ncrypted_shares\x18\x03 \x01(\x0cH\x00\x12\x17\n\rmasked_header\x18\x04 \x01(\x0cH\x00\x12\x30\n\x0cmasked_chunk\x18\x05 \x01(\x0b\x32\x18.fedproto.v1.UploadChunkH\x00\x12\x11\n\x07\x63onfirm\x18\x06 \x01(\x0cH\x00\x12\x10\n\x06reveal\x18\x07 \x01(\x0cH\x00\x12#\n\x05\x61\x62ort\x18\x08 \x01(\x0b\x32\x12.fedproto.v1.AbortH\x00\x12\x13\n\tcomplaint\x18\t \x01(\x0cH\x00\x12\x11\n\x07opening\x18\n \x01(\x0cH\x00\x12/\n\nread_chunk\x18\x0b \x01(\x0b\x32\x19.fedproto.v1.ChunkRequestH\x00\x12\x11\n\x07\x61udited\x18\x0c \x01(\x0cH\x00\x42\x07\n\x05\x66rame\"C\n\x06Result\x12\x11\n\tmodel_out\x18\x01 \x01(\x0c\x12\x14\n\x0cledger_index\x18\x02 \x01(\x04\x12\x10\n\x08included\x18\x03 \x03(\t\"\xac\x02\n\x10\x43oordinatorFrame\x12\x12\n\x08key_list\x18\x01 \x01(\x0cH\x00\x12\x14\n\nshare_list\x18\x02 \x01(\x0cH\x00\x12\x17\n\rsurvivor_list\x18\x03 \x01(\x0cH\x00\x12\x17\n\rconfirmations\x18\x04 \x01(\x0cH\x00\x12%\n\x06result\x18\x05 \x01(\x0b\x32\x13.fedproto.v1.ResultH\x00\x12#\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x12.fedproto.v1.AbortH\x00\x12\x13\n\tcomplaint\x18\x07 \x01(\x0cH\x00\x12\x11\n\x07opening\x18\x08 \x01(\x0cH\x00\x12\x14\n\ntranscript\x18\t \x01(\x0cH\x00\x12)\n\x05\x63hunk\x18\n \x01(\x0b\x32\x18.fedproto.v1.UploadChunkH\x00\x42\x07\n\x05\x66rame2R\n\x08\x45xchange\x12\x46\n\x07Session\x12\x18.fedproto.v1.MemberFrame\x1a\x1d.fedproto.v1.CoordinatorFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65\x64proto/v1/exchange.proto\x12\x0b\x66\x65\x64proto.v1\"%\n\x05Hello\x12\x0b\n\x03\x63tx\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\"\t\n\x07Welcome\"*\n\x0bUploadChunk\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"-\n\x0c\x43hunkRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"3\n\x05\x41\x62ort\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x0f\n\x07\x63ulprit\x18\x03 \x01(\t\"\xfc\x02\n\x0bMemberFrame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.fedproto.v1.HelloH\x00\x12\x13\n\tadvertise\x18\x02 \x01(\x0cH\x00\x12\x1a\n\x10\x65ncrypted_shares\x18\x03 \x01(\x0cH\x00\x12\x17\n\rmasked_header\x18\x04 \x01(\x0cH\x00\x12\x30\n\x0cmasked_chunk\x18\x05 \x01(\x0b\x32\x18.fedproto.v1.UploadChunkH\x00\x12\x11\n\x07\x63onfirm\x18\x06 \x01(\x0cH\x00\x12\x10\n\x06reveal\x18\x07 \x01(\x0cH\x00\x12#\n\x05\x61\x62ort\x18\x08 \x01(\x0b\x32\x12.fedproto.v1.AbortH\x00\x12\x13\n\tcomplaint\x18\t \x01(\x0cH\x00\x12\x11\n\x07opening\x18\n \x01(\x0cH\x00\x12/\n\nread_chunk\x18\x0b \x01(\x0b\x32\x19.fedproto.v1.ChunkRequestH\x00\x12\x11\n\x07\x61udited\x18\x0c \x01(\x0cH\x00\x12\r\n\x05taken\x18\r \x01(\x04\x42\x07\n\x05\x66rame\"C\n\x06Result\x12\x11\n\tmodel_out\x18\x01 \x01(\x0c\x12\x14\n\x0cledger_index\x18\x02 \x01(\x04\x12\x10\n\x08included\x18\x03 \x03(\t\"\xf6\x02\n\x10\x43oordinatorFrame\x12\x12\n\x08key_list\x18\x01 \x01(\x0cH\x00\x12\x14\n\nshare_list\x18\x02 \x01(\x0cH\x00\x12\x17\n\rsurvivor_list\x18\x03 \x01(\x0cH\x00\x12\x17\n\rconfirmations\x18\x04 \x01(\x0cH\x00\x12%\n\x06result\x18\x05 \x01(\x0b\x32\x13.fedproto.v1.ResultH\x00\x12#\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x12.fedproto.v1.AbortH\x00\x12\x13\n\tcomplaint\x18\x07 \x01(\x0cH\x00\x12\x11\n\x07opening\x18\x08 \x01(\x0cH\x00\x12\x14\n\ntranscript\x18\t \x01(\x0cH\x00\x12)\n\x05\x63hunk\x18\n \x01(\x0b\x32\x18.fedproto.v1.UploadChunkH\x00\x12\'\n\x07welcome\x18\x0b \x01(\x0b\x32\x14.fedproto.v1.WelcomeH\x00\x12\x10\n\x06\x63redit\x18\x0c \x01(\rH\x00\x12\r\n\x05taken\x18\r \x01(\x04\x42\x07\n\x05\x66rame2R\n\x08\x45xchange\x12\x46\n\x07Session\x12\x18.fedproto.v1.MemberFrame\x1a\x1d.fedproto.v1.CoordinatorFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedproto.v1.exchange_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLO']._serialized_start=43
-  _globals['_HELLO']._serialized_end=63
-  _globals['_UPLOADCHUNK']._serialized_start=65
-  _globals['_UPLOADCHUNK']._serialized_end=107
-  _globals['_CHUNKREQUEST']._serialized_start=109
-  _globals['_CHUNKREQUEST']._serialized_end=154
-  _globals['_ABORT']._serialized_start=156
-  _globals['_ABORT']._serialized_end=207
-  _globals['_MEMBERFRAME']._serialized_start=210
-  _globals['_MEMBERFRAME']._serialized_end=575
-  _globals['_RESULT']._serialized_start=577
-  _globals['_RESULT']._serialized_end=644
-  _globals['_COORDINATORFRAME']._serialized_start=647
-  _globals['_COORDINATORFRAME']._serialized_end=947
-  _globals['_EXCHANGE']._serialized_start=949
-  _globals['_EXCHANGE']._serialized_end=1031
+  _globals['_HELLO']._serialized_end=80
+  _globals['_WELCOME']._serialized_start=82
+  _globals['_WELCOME']._serialized_end=91
+  _globals['_UPLOADCHUNK']._serialized_start=93
+  _globals['_UPLOADCHUNK']._serialized_end=135
+  _globals['_CHUNKREQUEST']._serialized_start=137
+  _globals['_CHUNKREQUEST']._serialized_end=182
+  _globals['_ABORT']._serialized_start=184
+  _globals['_ABORT']._serialized_end=235
+  _globals['_MEMBERFRAME']._serialized_start=238
+  _globals['_MEMBERFRAME']._serialized_end=618
+  _globals['_RESULT']._serialized_start=620
+  _globals['_RESULT']._serialized_end=687
+  _globals['_COORDINATORFRAME']._serialized_start=690
+  _globals['_COORDINATORFRAME']._serialized_end=1064
+  _globals['_EXCHANGE']._serialized_start=1066
+  _globals['_EXCHANGE']._serialized_end=1148
 # @@protoc_insertion_point(module_scope)

@@ -7,10 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hello(_message.Message):
-    __slots__ = ("ctx",)
+    __slots__ = ("ctx", "session")
     CTX_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     ctx: bytes
-    def __init__(self, ctx: _Optional[bytes] = ...) -> None: ...
+    session: bytes
+    def __init__(self, ctx: _Optional[bytes] = ..., session: _Optional[bytes] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class UploadChunk(_message.Message):
     __slots__ = ("index", "data")
@@ -39,7 +45,7 @@ class Abort(_message.Message):
     def __init__(self, code: _Optional[str] = ..., why: _Optional[str] = ..., culprit: _Optional[str] = ...) -> None: ...
 
 class MemberFrame(_message.Message):
-    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort", "complaint", "opening", "read_chunk", "audited")
+    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort", "complaint", "opening", "read_chunk", "audited", "taken")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTED_SHARES_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +58,7 @@ class MemberFrame(_message.Message):
     OPENING_FIELD_NUMBER: _ClassVar[int]
     READ_CHUNK_FIELD_NUMBER: _ClassVar[int]
     AUDITED_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     advertise: bytes
     encrypted_shares: bytes
@@ -64,7 +71,8 @@ class MemberFrame(_message.Message):
     opening: bytes
     read_chunk: ChunkRequest
     audited: bytes
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., read_chunk: _Optional[_Union[ChunkRequest, _Mapping]] = ..., audited: _Optional[bytes] = ...) -> None: ...
+    taken: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., read_chunk: _Optional[_Union[ChunkRequest, _Mapping]] = ..., audited: _Optional[bytes] = ..., taken: _Optional[int] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("model_out", "ledger_index", "included")
@@ -77,7 +85,7 @@ class Result(_message.Message):
     def __init__(self, model_out: _Optional[bytes] = ..., ledger_index: _Optional[int] = ..., included: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoordinatorFrame(_message.Message):
-    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort", "complaint", "opening", "transcript", "chunk")
+    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort", "complaint", "opening", "transcript", "chunk", "welcome", "credit", "taken")
     KEY_LIST_FIELD_NUMBER: _ClassVar[int]
     SHARE_LIST_FIELD_NUMBER: _ClassVar[int]
     SURVIVOR_LIST_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +96,9 @@ class CoordinatorFrame(_message.Message):
     OPENING_FIELD_NUMBER: _ClassVar[int]
     TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
     key_list: bytes
     share_list: bytes
     survivor_list: bytes
@@ -98,4 +109,7 @@ class CoordinatorFrame(_message.Message):
     opening: bytes
     transcript: bytes
     chunk: UploadChunk
-    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., chunk: _Optional[_Union[UploadChunk, _Mapping]] = ...) -> None: ...
+    welcome: Welcome
+    credit: int
+    taken: int
+    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., credit: _Optional[int] = ..., taken: _Optional[int] = ...) -> None: ...

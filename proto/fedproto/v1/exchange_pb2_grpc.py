@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class ExchangeStub:
-    """The encrypted updates of one attempt at one round: one stream a member.
+    """The encrypted updates of one attempt at one round: one session a member, one stream at a time.
+
+    A stream begins with Hello and its answer, Welcome. Every other frame is counted, on each side from
+    the first one of the session. When a connection breaks, the member opens another stream with the
+    same Hello, and each side goes on after the `taken` frames that the other one says it has.
     """
 
     def __init__(self, channel):
@@ -43,7 +47,11 @@ class ExchangeStub:
 
 
 class ExchangeServicer:
-    """The encrypted updates of one attempt at one round: one stream a member.
+    """The encrypted updates of one attempt at one round: one session a member, one stream at a time.
+
+    A stream begins with Hello and its answer, Welcome. Every other frame is counted, on each side from
+    the first one of the session. When a connection breaks, the member opens another stream with the
+    same Hello, and each side goes on after the `taken` frames that the other one says it has.
     """
 
     def Session(self, request_iterator, context):
@@ -69,7 +77,11 @@ def add_ExchangeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Exchange:
-    """The encrypted updates of one attempt at one round: one stream a member.
+    """The encrypted updates of one attempt at one round: one session a member, one stream at a time.
+
+    A stream begins with Hello and its answer, Welcome. Every other frame is counted, on each side from
+    the first one of the session. When a connection breaks, the member opens another stream with the
+    same Hello, and each side goes on after the `taken` frames that the other one says it has.
     """
 
     @staticmethod
