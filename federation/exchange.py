@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from federation.leases import Leases
 from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId
@@ -103,6 +104,7 @@ class Lobby:
 
     members: frozenset[MemberId]
     resume_s: float = RESUME_S
+    leases: Leases = field(default_factory=Leases)
     inbox: "queue.Queue[Happening]" = field(default_factory=lambda: queue.Queue(_BACKLOG))
     _seats: dict[MemberId, _Seat] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -184,11 +186,19 @@ class Stream:
         """Yield the answer to Hello, then what the member is told, until another stream takes over."""
         yield CoordinatorFrame(welcome=Welcome(), taken=self.seat.taken)
         for item in self.seat.outbox.items(self.number):
-            frame = CoordinatorFrame()
+            # gRPC asks for the next frame once it got rid of this one.
+            with self.lobby.leases.place():
+                yield self._made(item)
+
+    def _made(self, item: Sendable) -> CoordinatorFrame:
+        if callable(item):
+            frame = item()
+        else:
             # A list is one frame for all members: each gets a copy with a count of its own.
-            frame.CopyFrom(item() if callable(item) else item)
-            frame.taken = self.seat.taken
-            yield frame
+            frame = CoordinatorFrame()
+            frame.CopyFrom(item)
+        frame.taken = self.seat.taken
+        return frame
 
     def detach(self) -> None:
         """End the frames: the connection is lost."""

@@ -7,6 +7,7 @@ member that breaks off, refuses or sends what it must not is a dropout with a co
 import queue
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from federation.exchange import Framed, Gone, Lobby
 from federation.journal import RunJournal
@@ -187,17 +188,8 @@ class AttemptRunner:
                 return self._relay("complaint", server.receive_complaint(member, frame.complaint))
             case "opening":
                 return self._relay("opening", server.receive_opening(member, frame.opening))
-            case "masked_header":
-                if server.receive_header(member, frame.masked_header):
-                    self._credits.open(member, server.upload_chunks)
-                    self._grant()
-                return False
-            case "masked_chunk":
-                chunk = frame.masked_chunk
-                complete = server.receive_chunk(member, chunk.index, chunk.data)
-                self._credits.spend(member)
-                self._grant()
-                return complete
+            case "masked_header" | "masked_chunk":
+                return self._take_upload(member, frame)
             case "confirm":
                 server.receive_confirm(member, frame.confirm)
             case "reveal":
@@ -221,6 +213,17 @@ class AttemptRunner:
                 )
         return True
 
+    def _take_upload(self, member: MemberId, frame: MemberFrame) -> bool:
+        """Take a header or a chunk, and tell who may send more."""
+        complete, chunk = False, frame.masked_chunk
+        if frame.WhichOneof("frame") == "masked_chunk":
+            complete = self._server.receive_chunk(member, chunk.index, chunk.data)
+            self._credits.spend(member)
+        elif self._server.receive_header(member, frame.masked_header):
+            self._credits.open(member, self._server.upload_chunks)
+        self._grant()
+        return complete
+
     def _relay(self, kind: str, message: tuple[MemberId, bytes] | None) -> bool:
         """Pass a dispute on to whom it concerns; it completes nobody's part."""
         if message is not None:
@@ -238,8 +241,9 @@ class AttemptRunner:
             case Phase.ADVERTISE:
                 self._broadcast(CoordinatorFrame(key_list=self._server.close_advertise()))
             case Phase.SHARE:
-                for member, shares in self._server.close_shares().items():
-                    self._lobby.send(member, CoordinatorFrame(share_list=shares))
+                lists = self._server.close_shares()
+                for member in lists:
+                    self._lobby.send(member, partial(_share_list, lists, member))
             case Phase.UPLOAD:
                 self._broadcast(CoordinatorFrame(survivor_list=self._server.close_uploads()))
             case Phase.CONFIRM:
@@ -307,3 +311,7 @@ class AttemptRunner:
             why=f"fewer than {self._attempt.needed} members are left ({reasons or 'no answer'})",
             mend="see why they left with `renmei explain CODE`; the next attempt asks them again",
         )
+
+
+def _share_list(lists: Mapping[MemberId, bytes], member: MemberId) -> CoordinatorFrame:
+    return CoordinatorFrame(share_list=lists[member])

@@ -14,6 +14,8 @@ from fedproto.secagg.faults import not_genuine
 # Chunks of 1 MiB.
 ROOM = 32
 MOST = 4
+# Members beyond those that may collude that can always send.
+SPARE = 8
 
 
 class Credits:
@@ -21,7 +23,7 @@ class Credits:
 
     def __init__(self, members: int, tolerated: int) -> None:
         """Begin; `tolerated` members may hold their credits and send nothing."""
-        self._room = max(ROOM, 2 * tolerated)
+        self._room = max(ROOM, tolerated + SPARE)
         self._each = max(1, min(MOST, self._room // members))
         self._wanted: dict[MemberId, int] = {}
         self._granted: dict[MemberId, int] = {}

@@ -5,7 +5,7 @@ so that members may blame the coordinator for what they find wrong. Sees public 
 sealed shares. Implements SA-1 (Advertise, ShareKeys). Pure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fedproto.ids import MemberId
 from fedproto.secagg.dealing import Edge
@@ -70,12 +70,12 @@ class Keying:
                 raise not_genuine(member, f"its entry for {holder} has not the parts of this edge")
         self.shares[member] = message
 
-    def fix_shares(self, present: Mapping[MemberId, EncryptedShares]) -> dict[MemberId, bytes]:
+    def fix_shares(self, present: Mapping[MemberId, EncryptedShares]) -> "ShareLists":
         """Fix U2 and return, for each of its members, what was dealt to it."""
         self.shares = dict(present)
         headers = [message.header for message in self.shares.values()]
         self.h2 = share_list_digest(self.ctx, self.h1, headers)
-        return {holder: encode(self._dealt_to(holder)) for holder in self.shares}
+        return ShareLists(self)
 
     def neighbours(self, member: MemberId) -> tuple[MemberId, ...]:
         """Return with whom a member of U1 shares a mask."""
@@ -97,10 +97,33 @@ class Keying:
         """Return the place of a dealt pair."""
         return Edge(ctx=self.ctx, h1=self.h1, dealer=dealer, holder=holder)
 
-    def _dealt_to(self, holder: MemberId) -> ShareList:
+    def dealt_to(self, holder: MemberId) -> ShareList:
+        """Return what U2 dealt to one of its members."""
         return ShareList(
             dealt=tuple(
                 DealtShare(header=message.header, entry=self.entry(dealer, holder))
                 for dealer, message in self.shares.items()
             )
         )
+
+
+class ShareLists(Mapping[MemberId, bytes]):
+    """For each member of U2 what was dealt to it, put together when it is asked for, in any thread.
+
+    With 64 members all the lists have 29 MiB, and what they are made of has 7.
+    """
+
+    def __init__(self, keying: Keying) -> None:
+        self._keying = keying
+        self._holders = tuple(keying.shares)
+
+    def __getitem__(self, holder: MemberId) -> bytes:
+        if holder not in self._holders:
+            raise KeyError(holder)
+        return encode(self._keying.dealt_to(holder))
+
+    def __iter__(self) -> Iterator[MemberId]:
+        return iter(self._holders)
+
+    def __len__(self) -> int:
+        return len(self._holders)

@@ -110,7 +110,7 @@ class SecAggServer:
         self._keying.add_shares(member, message)
         self._intake.note(Phase.SHARES, member, raw)
 
-    def close_shares(self) -> dict[MemberId, bytes]:
+    def close_shares(self) -> Mapping[MemberId, bytes]:
         """Fix U2 and return, for each of its members, what was dealt to it."""
         return self._keying.fix_shares(
             self._intake.close(Phase.SHARES, self._keying.shares, "share keys")

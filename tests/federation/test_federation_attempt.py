@@ -46,6 +46,7 @@ class Stage:
         """Return what was sent to a member since the last call; None marks the stream's end."""
         outbox, items = self.outboxes[name]
         frames = [next(items) for _ in range(outbox.untaken)]
+        frames = [frame() if callable(frame) else frame for frame in frames]
         return [*frames, None] if outbox.ended else frames
 
     def upload(self, name, share_list):

@@ -48,6 +48,8 @@ class Running:
         self.coordinator = Coordinator(
             self.federation.consortium.party("coordinator"), lambda *_: self.flower
         )
+        # A member that is killed here does not come back.
+        self.coordinator.hub.resume_s = 1.0
         self.coordinator.start()
 
     @property

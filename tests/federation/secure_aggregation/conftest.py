@@ -135,7 +135,7 @@ class Attempt:
         for name in self.listed:
             if name not in without:
                 self.server.receive_shares(name, self.clients[name].share_keys(self.key_list))
-        self.share_lists = self.server.close_shares()
+        self.share_lists = dict(self.server.close_shares())
         return self.share_lists
 
     def mask_of(self, name: MemberId) -> MaskedUpload:

@@ -55,7 +55,7 @@ def dealt(attempt, bend=None, n=5, **arguments):
             run.clients[name]._seen.sent = header
             message = EncryptedShares(header=header, entries=tuple(entries))
         run.server.receive_shares(name, encode(message))
-    run.share_lists = run.server.close_shares()
+    run.share_lists = dict(run.server.close_shares())
     return run
 
 
