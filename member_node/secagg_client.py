@@ -114,7 +114,6 @@ class SecAggClient:
                 why=f"the roster, the authorisation and the key of {member} do not fit together",
                 mend="update the ledger mirror, and check which acting key the charter names",
             )
-        self._params = Params.of(content)
         if (content.pass_no > 1) != (summed is not None):
             raise forbidden("a later pass needs the survivors of the one before, a first has none")
         self._summed = summed
@@ -126,10 +125,11 @@ class SecAggClient:
         self._phase = _Phase.ADVERTISE
         self._seen = Transcript(
             ctx=authorisation.ctx,
-            params=self._params,
+            params=Params.of(content),
             member=member,
             members=content.members,
             roster=roster,
+            groups=content.groups,
         )
         # Secrets: dropped as soon as no later phase needs them.
         self._keys: AttemptKeys | None = None
@@ -149,7 +149,7 @@ class SecAggClient:
         """Phase 1: check every key of U1, then deal this member's secrets to U1."""
         with self._once(_Phase.SHARE):
             self._seen.take_keys(decode(KeyList, key_list, peer=COORDINATOR).keys)
-            entries = self._secrets.deal(self._params.threshold)
+            entries = self._secrets.deal(self._seen.params.threshold)
             header = ShareHeader(
                 ctx=self._seen.ctx,
                 member=self._seen.member,
@@ -169,7 +169,7 @@ class SecAggClient:
         with self._once(_Phase.CHECK):
             dealt = decode(ShareList, share_list, peer=COORDINATOR).dealt
             self._seen.take_share_headers([item.header for item in dealt])
-            self._disputes = Disputes(self._seen, self._params.tolerated, self._secrets.pairs)
+            self._disputes = Disputes(self._seen, self._seen.params.tolerated, self._secrets.pairs)
             complaints = []
             for item in dealt:
                 try:
@@ -213,7 +213,7 @@ class SecAggClient:
             if self.awaits_openings:
                 dealer = self.awaits_openings[0]
                 raise not_genuine(dealer, "what it dealt to this member cannot be used")
-            vector = quantise(delta, weight, self._params, rounding_seed)
+            vector = quantise(delta, weight, self._seen.params, rounding_seed)
             masked = ring.mask(vector, self._secrets.mask_seeds(), self._keystream)
             # From here on only the shares of others are needed: forget the own secrets.
             self._keys = None

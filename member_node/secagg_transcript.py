@@ -14,6 +14,7 @@ from fedproto.ids import MemberId
 from fedproto.secagg.dealing import Edge
 from fedproto.secagg.faults import COORDINATOR, Equivocation, forbidden, not_genuine
 from fedproto.secagg.graph import neighbours
+from fedproto.secagg.groups import assign
 from fedproto.secagg.keying_messages import (
     Advertise,
     ShareHeader,
@@ -37,11 +38,14 @@ class Transcript:
         member: MemberId,
         members: tuple[MemberId, ...],
         roster: Mapping[MemberId, VerifyKey],
+        groups: int = 1,
     ) -> None:
         self.ctx = ctx
         self.member = member
         self.members = members
-        self._params = params
+        # Of the whole cohort until the key list is there, then of this member's group.
+        self.params = params
+        self._groups = groups
         self._roster = roster
         self.listed: dict[MemberId, Advertise] = {}
         self.neighbours: tuple[MemberId, ...] = ()
@@ -60,14 +64,28 @@ class Transcript:
         raw = [key for item in keys for key in item.raw_keys]
         if len(set(raw)) != len(raw):
             raise not_genuine(COORDINATOR, "its key list holds one key twice")
-        self.listed = {item.member: item for item in keys}
         self.h1 = key_list_digest(self.ctx, keys)
+        near = self._enter_group(tuple(item.member for item in keys))
+        self.listed = {item.member: item for item in keys if item.member in near}
         self.neighbours = neighbours(
             tuple(self.listed),
             self.member,
-            tolerated=self._params.tolerated,
-            threshold=self._params.threshold,
+            tolerated=self.params.tolerated,
+            threshold=self.params.threshold,
         )
+
+    def _enter_group(self, names: tuple[MemberId, ...]) -> tuple[MemberId, ...]:
+        """Return who is summed with this member; from here on nobody else concerns it."""
+        if self._groups == 1:
+            return names
+        found = assign(self.h1, names, self._groups)
+        try:
+            self.params = self.params.of_group(min(map(len, found)))
+        except ValueError as error:
+            raise forbidden(str(error)) from None
+        mine = next(group for group in found if self.member in group)
+        self.params = self.params.of_group(len(mine))
+        return mine
 
     def take_share_headers(self, headers: Sequence[ShareHeader]) -> None:
         """Phase 1: believe U2."""
@@ -97,7 +115,7 @@ class Transcript:
             h1=self.h1,
             h2=self.h2,
             h3=self.h3,
-            params=self._params,
+            params=self.params,
             keys=self.listed,
             shares=self._headers,
             uploads=self._uploads,
@@ -113,9 +131,9 @@ class Transcript:
         members = {item.member for item in items}
         if not members <= set(within):
             raise not_genuine(COORDINATOR, f"its {name} names members outside the phase before")
-        if len(members) < self._params.threshold:
+        if len(members) < self.params.threshold:
             raise forbidden(
-                f"its {name} has {len(members)} members, fewer than {self._params.threshold}"
+                f"its {name} has {len(members)} members, fewer than {self.params.threshold}"
             )
 
     def _require_set(self, items: Sequence[Signed], within: Sequence[MemberId], name: str) -> None:

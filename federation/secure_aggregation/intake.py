@@ -43,6 +43,11 @@ class Intake:
         self._open_to: tuple[MemberId, ...] = tuple(sorted(roster))
         self._received: dict[tuple[Phase, MemberId], bytes] = {}
 
+    def narrow(self, names: tuple[MemberId, ...], threshold: int) -> None:
+        """After phase 0: go on with one group."""
+        self._threshold, self._open_to = threshold, names
+        self._received = {at: seen for at, seen in self._received.items() if at[1] in names}
+
     def require_open(self, phase: Phase, member: MemberId) -> None:
         """Raise RNM-SECAGG-0005 after the phase, -0001 before it or from a member outside it."""
         if phase < self.phase:

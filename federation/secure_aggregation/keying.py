@@ -53,11 +53,15 @@ class Keying:
 
     def fix_keys(self, present: Mapping[MemberId, Advertise]) -> bytes:
         """Fix U1 and return the key list."""
-        self.keys = dict(present)
-        self._places = {member: place for place, member in enumerate(self.keys)}
+        self._take(present)
         keys = tuple(self.keys.values())
         self.h1 = key_list_digest(self.ctx, keys)
         return encode(KeyList(keys=keys))
+
+    def narrow(self, names: tuple[MemberId, ...], params: Params) -> None:
+        """After phase 0: go on with one group; h1 stays that of the whole list."""
+        self._params, self.shares, self._near = params, {}, {}
+        self._take({name: self.keys[name] for name in names})
 
     def add_shares(self, member: MemberId, message: EncryptedShares) -> None:
         """Take what a member signed that it deals; refuse other parts than the graph calls for."""
@@ -96,6 +100,10 @@ class Keying:
     def edge(self, dealer: MemberId, holder: MemberId) -> Edge:
         """Return the place of a dealt pair."""
         return Edge(ctx=self.ctx, h1=self.h1, dealer=dealer, holder=holder)
+
+    def _take(self, keys: Mapping[MemberId, Advertise]) -> None:
+        self.keys = dict(keys)
+        self._places = {member: place for place, member in enumerate(self.keys)}
 
     def dealt_to(self, holder: MemberId) -> ShareList:
         """Return what U2 dealt to one of its members."""

@@ -11,6 +11,7 @@ calls it closes the phases, and serialises calls: it is not thread-safe.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 
 from federation.secure_aggregation.disputes import Disputes
 from federation.secure_aggregation.intake import Intake, Phase, out_of_turn
@@ -18,14 +19,15 @@ from federation.secure_aggregation.keying import Keying
 from federation.secure_aggregation.recovery import Recovery
 from federation.secure_aggregation.transcript import publish
 from federation.secure_aggregation.uploads import Chunks, ChunksInMemory, Uploads
-from fedproto.authorisation import SignedAuthorisation
+from fedproto.authorisation import LEAST_HONEST, SignedAuthorisation
 from fedproto.identity import VerifyKey
 from fedproto.ids import Digest, MemberId
 from fedproto.secagg import ring
 from fedproto.secagg.audit_messages import SumTranscript
 from fedproto.secagg.dispute_messages import Complaint, Opening
-from fedproto.secagg.faults import IdentifiableAbort, not_genuine
+from fedproto.secagg.faults import IdentifiableAbort, not_genuine, too_few
 from fedproto.secagg.faults import barred as barred_from
+from fedproto.secagg.groups import assign
 from fedproto.secagg.keying_messages import Advertise, EncryptedShares
 from fedproto.secagg.masking_messages import (
     Confirm,
@@ -67,6 +69,7 @@ class SecAggServer:
         one on this machine; both give the same bytes.
         """
         content = authorisation.content
+        self._groups = content.groups
         self._params = Params.of(content)
         self._ctx = authorisation.ctx
         self._members = content.members
@@ -77,12 +80,45 @@ class SecAggServer:
         self._barred = barred
         self._summed = summed
         self._keystream = keystream
-        self._uploads = Uploads(self._params, chunks or ChunksInMemory())
+        self._chunks = chunks or ChunksInMemory()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._uploads = Uploads(self._params, self._chunks)
         self._h3 = b""
         self._confirms: dict[MemberId, Confirm] = {}
         self._reveals: dict[MemberId, Reveal] = {}
         self._published: SumTranscript | None = None
         self._served: Counter[tuple[MemberId, MemberId, int]] = Counter()
+
+    def split(self) -> "dict[tuple[MemberId, ...], SecAggServer]":
+        """After phase 0: return for each group of U1, by its members, what goes on with it.
+
+        Raises:
+            LocalFault: RNM-SECAGG-0002, so few advertised that a group's sum would hide too little.
+        """
+        names = tuple(self._keying.keys)
+        if self._groups == 1:
+            return {names: self}
+        found = assign(self._keying.h1, names, self._groups)
+        least = self._params.tolerated + LEAST_HONEST
+        if min(map(len, found)) < least:
+            self._intake.end()
+            silent = [name for name in self._members if name not in names]
+            raise too_few(len(names), least * self._groups, "advertise", silent)
+        groups = {names: copy(self) for names in found}
+        for names, group in groups.items():
+            group.narrow(names)
+        return groups
+
+    def narrow(self, names: tuple[MemberId, ...]) -> None:
+        """After phase 0: go on with one group of U1, in a copy that shares nothing that changes."""
+        self._params = self._params.of_group(len(names))
+        self._intake, self._keying = copy(self._intake), copy(self._keying)
+        self._intake.narrow(names, self._params.threshold)
+        self._keying.narrow(names, self._params)
+        self._disputes = Disputes(self._keying, self._params.tolerated)
+        self._begin()
 
     def receive_advertise(self, member: MemberId, raw: bytes) -> None:
         """Phase 0: take a member's keys."""

@@ -23,6 +23,24 @@ def recovery_threshold(members: int, tolerated: int) -> int:
     return (members + tolerated) // 2 + 1
 
 
+# A coordinate-wise median or trimmed mean of group sums needs three of them at least.
+LEAST_GROUPS = 3
+# Cohorts for which groups may be asked.
+GROUPED_FROM, GROUPED_TO = 17, 64
+# What every sum hides, whoever of t_c members colludes.
+LEAST_HONEST = 2
+
+
+def can_group(members: int, groups: int, tolerated: int) -> bool:
+    """Say whether every group of a cohort keeps two honest members in its sum.
+
+    All colluders may come into one group, so each group tolerates as many as the whole cohort.
+    """
+    if not GROUPED_FROM <= members <= GROUPED_TO or groups < LEAST_GROUPS:
+        return False
+    return members // groups >= tolerated + LEAST_HONEST
+
+
 def word_bits(members: int, bits: int) -> int:
     """Return the smallest ring in which a sum over the cohort cannot wrap: 16 or 32 bits.
 
@@ -39,6 +57,7 @@ class Authorisation:
     `mandate` is the leaf hash of the run.approved entry, `prev` that of the last round.closed entry of
     the run (the mandate's for round 1), `model_in` the digest of the global adapter that training
     starts from, `parameters` the length d of a delta; `clip_milli` and `bits` fix the quantisation.
+    With `groups` above 1 the cohort is summed in so many groups, which follow from the key list.
     A method of several passes has one RA for each, so that each pass has another ctx and keys of its
     own: what is revealed of a dropout in one pass opens nothing of another.
     """
@@ -54,6 +73,7 @@ class Authorisation:
     attempt: int
     pass_no: int = 1
     passes: int = 1
+    groups: int = 1
     members: tuple[MemberId, ...]
     recovery_threshold: int
     tolerated: int
@@ -83,8 +103,10 @@ class Authorisation:
         # A lowered threshold would let the coordinator open an individual delta.
         if self.tolerated < 1 or self.recovery_threshold != recovery_threshold(n, self.tolerated):
             raise ValueError("the recovery threshold is not floor((n + t_c) / 2) + 1")
-        if self.recovery_threshold > n:
+        if self.recovery_threshold > n or n < self.tolerated + LEAST_HONEST:
             raise ValueError("more colluders are tolerated than the cohort can bear")
+        if self.groups != 1 and not can_group(n, self.groups, self.tolerated):
+            raise ValueError("the cohort cannot be summed in so many groups")
         if self.parameters < 1 or not 8 <= self.bits <= 24 or self.clip_milli < 1:
             raise ValueError("parameters, bits and clip are out of range")
 

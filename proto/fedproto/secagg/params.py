@@ -11,13 +11,13 @@ Implements SA-1 (quantisation, range checks). Pure.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fedproto.authorisation import Authorisation
+from fedproto.authorisation import LEAST_HONEST, Authorisation, recovery_threshold
 from fedproto.secagg.faults import out_of_range
 
 WORD = np.dtype("<u4")
@@ -70,6 +70,13 @@ class Params:
             clip=content.clip_milli / 1000,
             word_bits=content.word_bits,
         )
+
+    def of_group(self, members: int) -> "Params":
+        """Return the parameters of a group of so many; ValueError if its sum would hide too few."""
+        if members < self.tolerated + LEAST_HONEST:
+            raise ValueError(f"a group of {members} is too small for {self.tolerated} colluders")
+        threshold = recovery_threshold(members, self.tolerated)
+        return replace(self, members=members, threshold=threshold)
 
     @property
     def word(self) -> np.dtype[Any]:
