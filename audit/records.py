@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from audit import merkle
 from audit.checkpoint import TreeHead
 from audit.trie import Trie
+from fedproto.authorisation import recovery_threshold
 from fedproto.events.governance import (
     CharterAdopted,
     EmergencyStopped,
@@ -110,6 +111,19 @@ class Round:
             for act in self.audits
             if act.body.verdict is Verdict.MATCHES and act.body.transcript_sha256 == transcript
         )
+
+    def unaudited(self, threshold: int, tolerated: int) -> str:
+        """Say which sum fewer members found right than have to; nothing if none.
+
+        Of one sum T of the cohort have to, of a group T of its own members in the sum.
+        """
+        groups = self.closed.body.groups if self.closed else ()
+        needs = [(group, recovery_threshold(len(group), tolerated)) for group in groups]
+        for group, needed in needs or [(self.auditors, threshold)]:
+            right = sum(name in group for name in self.auditors)
+            if right < needed:
+                return f"{right} members audited its sum, fewer than {needed}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         """Look ten times a second."""
         while not self.done.wait(0.1):
-            phase = self._runner._attempt.phase.value  # noqa: SLF001  # as the journal shows it
+            phase = self._runner._phase.value  # noqa: SLF001  # as the journal shows it
             self.highest[phase] = max(self.highest.get(phase, 0.0), resident_mib())
 
 
@@ -156,7 +156,7 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
     sampler.start()
     pipe.send(port)
     began, cpu = time.perf_counter(), time.process_time()
-    total = runner.run()
+    (total,) = runner.run()
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     sampler.done.set()
     for name in total.included:

@@ -200,6 +200,7 @@ def _check_parameters(round_: Authorisation, grounds: Grounds) -> None:
         ("charter", round_.charter, charter.digest),
         ("members", round_.members, mandate.members),
         ("tolerated", round_.tolerated, plan.aggregation.tolerated),
+        ("groups", round_.groups, plan.aggregation.groups),
         (
             "recovery_threshold",
             round_.recovery_threshold,
@@ -246,10 +247,9 @@ def _check_audited(round_: Authorisation, attempts: tuple[Round, ...]) -> None:
     disputed = last.disputed
     if disputed is not None:
         raise _unaudited(f"entry {disputed.index}, of {disputed.member}, refuses its sum")
-    if len(last.auditors) < round_.recovery_threshold:
-        raise _unaudited(
-            f"{len(last.auditors)} members audited its sum, fewer than {round_.recovery_threshold}"
-        )
+    missing = last.unaudited(round_.recovery_threshold, round_.tolerated)
+    if missing:
+        raise _unaudited(missing)
 
 
 def _check_entry(authorisation: SignedAuthorisation, attempts: tuple[Round, ...]) -> None:

@@ -30,6 +30,7 @@ from fedproto.secagg import ring
 from fedproto.secagg.audit_messages import SumTranscript
 from fedproto.secagg.dealing import UnusableShareError
 from fedproto.secagg.faults import COORDINATOR, forbidden, not_genuine
+from fedproto.secagg.groups import round_digest
 from fedproto.secagg.keying_messages import EncryptedShares, KeyList, ShareHeader, ShareList
 from fedproto.secagg.masking_messages import (
     Confirm,
@@ -120,6 +121,7 @@ class SecAggClient:
         self._opened = opened
         self._keystream = keystream
         self._coordinator = authorisation.key
+        self._groups = content.groups
         self._key = key
         self._entropy = entropy
         self._phase = _Phase.ADVERTISE
@@ -273,6 +275,15 @@ class SecAggClient:
             published = decode(SumTranscript, transcript, peer=COORDINATOR)
             published.verify(self._coordinator)
             return self._seen.witnessed(), published
+
+    def round_digest(self, published: SumTranscript, transcripts: tuple[bytes, ...]) -> bytes:
+        """Phase 5: return the digest by which the ledger names the round; refuse a list without ours."""
+        due = transcripts or (published.digest,)
+        if (self._groups == 1) != (not transcripts) or len(set(due)) != len(due):
+            raise not_genuine(COORDINATOR, "it listed other transcripts than there are groups")
+        if published.digest not in due or len(due) > self._groups:
+            raise not_genuine(COORDINATOR, "its list of transcripts is not that of this attempt")
+        return round_digest(self._seen.ctx, due)
 
     @contextmanager
     def _once(self, phase: _Phase) -> Iterator[None]:

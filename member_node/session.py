@@ -10,7 +10,7 @@ phases of SA-1 from the member's side. A shell module.
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -92,6 +92,9 @@ class MemberHalf(Protocol):
 
     def take_transcript(self, transcript: bytes) -> tuple[Witnessed, SumTranscript]:
         """Phase 5: return what was seen of the attempt, and what the coordinator signed of it."""
+
+    def round_digest(self, published: SumTranscript, transcripts: tuple[bytes, ...]) -> bytes:
+        """Phase 5: return the digest of what all groups published, this member's among it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +210,7 @@ class ExchangeSession:
         # On the disk before they leave: from here on the sum over these members may be open.
         self._note_opened(tuple(half.survivors))
         self._link.put(MemberFrame(reveal=shares))
-        self._audit(self._expect("transcript").transcript)
+        self._audit(self._expect("transcript"))
         result = self._expect("result").result
         return RoundResult(
             upload=upload,
@@ -215,11 +218,13 @@ class ExchangeSession:
             included=tuple(MemberId(member) for member in result.included),
         )
 
-    def _audit(self, transcript: bytes) -> None:
+    def _audit(self, frame: CoordinatorFrame) -> None:
         """Add this member's slice of the sum up again; what is found goes into the ledger."""
         with telemetry.tracer().start_as_current_span("member.audit") as span:
-            seen, published = self._half.take_transcript(transcript)
+            seen, published = self._half.take_transcript(frame.transcript)
+            whole = self._half.round_digest(published, tuple(frame.transcripts))
             finding = audit_sum(self._me, seen, published, self._ask_chunk, self._take_chunk)
+            finding = replace(finding, transcript=Digest(whole.hex()))
             span.set_attribute("chunks", finding.chunks)
         self._sign_audit(finding)
         if finding.fault is not None:

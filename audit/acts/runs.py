@@ -22,6 +22,7 @@ from fedproto.events.rounds import (
 )
 from fedproto.governance import rules
 from fedproto.governance.charter import Role
+from fedproto.governance.plan import RunPlan
 from fedproto.governance.rules import refuse
 from fedproto.ids import MemberId, RunId
 
@@ -213,19 +214,32 @@ def _check_cohort(run: Run, started: RoundStarted, body: RoundClosed) -> None:
             raise refuse("the members of a round record are sorted and stand once")
     if sorted((*body.included, *excluded)) != sorted(started.invited):
         raise refuse("included and excluded members together are not those invited")
-    minimum = run.mandate.body.plan.min_members
     match body.outcome:
         case Outcome.AGGREGATED:
-            if len(body.included) < minimum:
-                raise refuse(
-                    f"{len(body.included)} members are in the sum, the plan needs {minimum}",
-                    QUORUM,
-                )
+            _check_sums(run.mandate.body.plan, body)
         case Outcome.ABORTED:
-            if body.included:
+            if body.included or body.groups:
                 raise refuse("an aborted round has no sum, so nobody is in it")
             if body.model_out != body.model_in:
                 raise refuse("an aborted round leaves the adapter as it was")
+
+
+def _check_sums(plan: RunPlan, body: RoundClosed) -> None:
+    """Every sum of a round is over as many members as the plan says, and there are enough of them."""
+    aggregation, sums = plan.aggregation, body.groups or (body.included,)
+    if (aggregation.groups == 1) != (not body.groups):
+        raise refuse(f"the plan sums the cohort in {aggregation.groups} groups")
+    if any(list(group) != sorted(set(group)) for group in sums):
+        raise refuse("the members of a round record are sorted and stand once")
+    if sorted(name for group in sums for name in group) != list(body.included):
+        raise refuse("the groups together are not the members in the sum")
+    if not aggregation.least_groups <= len(sums) <= aggregation.groups:
+        raise refuse(f"{len(sums)} sums, the plan needs {aggregation.least_groups}", QUORUM)
+    smallest = min(map(len, sums))
+    if smallest < plan.min_members:
+        raise refuse(
+            f"{smallest} members are in the sum, the plan needs {plan.min_members}", QUORUM
+        )
 
 
 def spend_budget(state: State, act: Logged[BudgetSpent]) -> State:

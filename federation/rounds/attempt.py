@@ -1,12 +1,15 @@
 """One attempt at one round: frames in, the pure halves' answers out, a sum or an abort at the end.
 
 Decides nothing by itself: `phases` says when to move on, `SecAggServer` what a message is worth. A
-member that breaks off, refuses or sends what it must not is a dropout with a code. A shell module.
+member that breaks off, refuses or sends what it must not is a dropout with a code. Where the cohort is
+summed in groups, they go through the phases side by side; one that falls short gives no sum. A shell
+module.
 """
 
 import queue
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from federation.exchange import Framed, Gone, Lobby
@@ -31,14 +34,6 @@ _LATE = "RNM-SECAGG-0005"
 _TOO_FEW = "RNM-SECAGG-0002"
 # Requests that wait for one auditor; it has half as many under way.
 _UNREAD = 8
-_WORDS = {
-    Phase.ADVERTISE: "joined",
-    Phase.SHARE: "shared",
-    Phase.UPLOAD: "masked",
-    Phase.CONFIRM: "confirmed",
-    Phase.REVEAL: "revealed",
-    Phase.AUDIT: "audited",
-}
 # The phase that a frame answers: the same bytes may come again later, and are no answer then.
 _ANSWERS = {
     "advertise": Phase.ADVERTISE,
@@ -48,6 +43,15 @@ _ANSWERS = {
     "reveal": Phase.REVEAL,
     "audited": Phase.AUDIT,
 }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Members that are summed together, and how far they are: at first the whole cohort."""
+
+    members: frozenset[MemberId]
+    server: SecAggServer
+    attempt: Attempt
 
 
 class AttemptRunner:
@@ -66,20 +70,25 @@ class AttemptRunner:
         spool: Chunks,
         key: SigningKey,
         barred: frozenset[MemberId] = frozenset(),
+        least_groups: int = 1,
     ) -> None:
-        """Begin; `barred` were named in an earlier attempt at the round."""
+        """Begin; `barred` were named in an earlier attempt at the round.
+
+        `cohort` is the least number of members in a sum, `least_groups` that of sums.
+        """
         content = authorisation.content
         self._content = content
-        self._server = SecAggServer(
+        server = SecAggServer(
             authorisation=authorisation,
             roster=roster,
             chunks=spool,
             barred=barred,
             keystream=fastest_keystream(),
         )
-        self._attempt: Attempt = phases.begin(
-            frozenset(content.members), cohort=cohort, threshold=content.recovery_threshold
-        )
+        members = frozenset(content.members)
+        attempt = phases.begin(members, cohort=cohort, threshold=content.recovery_threshold)
+        self._groups = [_Group(members=members, server=server, attempt=attempt)]
+        self._least_groups = least_groups
         self._credits = Credits(len(content.members), content.tolerated)
         self._key = key
         self._timeout_s = phase_timeout_s
@@ -92,20 +101,31 @@ class AttemptRunner:
         self._received: dict[MemberId, int] = dict.fromkeys(content.members, 0)
         # Why each member is out, for the round's record.
         self.excluded: dict[MemberId, str] = {}
+        # Whether a sum may be open: from then on no other attempt is made over other members.
+        self.opened = False
+        # Why groups gave no sum.
+        self.faults: list[FederationError] = []
 
-    def run(self) -> AggregateSum:
-        """Return the sum over the survivors; raise RNM-SECAGG-0002 if too few are left."""
-        total: AggregateSum | None = None
+    def run(self) -> tuple[AggregateSum, ...]:
+        """Return the sum of each group; raise RNM-SECAGG-0002 if too few are left."""
+        totals: tuple[AggregateSum, ...] = ()
         try:
-            while self._attempt.phase is not Phase.DONE:
-                total = self._phase() or total
+            while self._phase is not Phase.DONE:
+                totals = self._play() or totals
         except FederationError as error:
             self.excluded |= dict.fromkeys(self._culprits(error), error.code)
             self._note("aborted", code=error.code)
-            self._attempt = phases.abort(self._attempt)
+            for group in self._groups:
+                group.attempt = phases.abort(group.attempt)
             raise
-        assert total is not None  # noqa: S101  # closing the reveal phase gives the sum
-        return total
+        return totals
+
+    @property
+    def _phase(self) -> Phase:
+        return self._groups[0].attempt.phase
+
+    def _group_of(self, member: MemberId) -> _Group:
+        return next(group for group in self._groups if member in group.members)
 
     def _culprits(self, error: FederationError) -> list[MemberId]:
         """Return the members that an error names."""
@@ -115,12 +135,13 @@ class AttemptRunner:
             return [MemberId(error.peer)]
         return []
 
-    def _phase(self) -> AggregateSum | None:
+    def _play(self) -> tuple[AggregateSum, ...]:
         with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
-            span.set_attribute("fed.phase", self._attempt.phase.value)
+            span.set_attribute("fed.phase", self._phase.value)
             before = sum(self._received.values())
             self._await_phase()
-            span.set_attribute("fed.cohort.size", len(self._attempt.answered))
+            answered = sum(len(group.attempt.answered) for group in self._groups)
+            span.set_attribute("fed.cohort.size", answered)
             span.set_attribute("fed.bytes.rx", sum(self._received.values()) - before)
             return self._close()
 
@@ -128,13 +149,16 @@ class AttemptRunner:
         self._late_at = time.monotonic() + self._timeout_s
         while True:
             left_s = self._late_at - time.monotonic()
-            match phases.decide(self._attempt, late=left_s <= 0):
-                case Command.CLOSE:
-                    return
-                case Command.ABORT:
-                    raise self._too_few()
-                case Command.WAIT:
-                    self._take_one(min(left_s, 0.5))
+            due = [phases.decide(group.attempt, late=left_s <= 0) for group in self._groups]
+            if Command.WAIT not in due:
+                break
+            self._take_one(min(left_s, 0.5))
+        for group, command in zip(list(self._groups), due, strict=True):
+            if command is Command.ABORT:
+                if self._phase is Phase.UPLOAD:
+                    # Too few, perhaps because one of them kept others from masking.
+                    group.server.require_settled()
+                self._lose_group(group, self._too_few(group))
 
     def _take_one(self, timeout_s: float) -> None:
         if self._stopping():
@@ -161,10 +185,10 @@ class AttemptRunner:
         try:
             complete = self._hand_over(member, frame)
             answers = _ANSWERS.get(frame.WhichOneof("frame") or "")
-            phase = self._attempt.phase
-            if complete and answers is phase and member in self._attempt.waiting:
-                self._attempt = phases.answered(self._attempt, member)
-                self._note(_WORDS[phase], member=member, size=self._received[member])
+            group, phase = self._group_of(member), self._phase
+            if complete and answers is phase and member in group.attempt.waiting:
+                group.attempt = phases.answered(group.attempt, member)
+                self._note(phases.DONE_WORDS[phase], member=member, size=self._received[member])
         except IdentifiableAbort:
             # What was dealt cannot be used: the end of the attempt, not of one member's part.
             raise
@@ -178,7 +202,7 @@ class AttemptRunner:
 
     def _hand_over(self, member: MemberId, frame: MemberFrame) -> bool:
         """Give a frame to the protocol; say whether it completes the member's part of a phase."""
-        server = self._server
+        server = self._group_of(member).server
         match frame.WhichOneof("frame"):
             case "advertise":
                 server.receive_advertise(member, frame.advertise)
@@ -216,11 +240,12 @@ class AttemptRunner:
     def _take_upload(self, member: MemberId, frame: MemberFrame) -> bool:
         """Take a header or a chunk, and tell who may send more."""
         complete, chunk = False, frame.masked_chunk
+        server = self._group_of(member).server
         if frame.WhichOneof("frame") == "masked_chunk":
-            complete = self._server.receive_chunk(member, chunk.index, chunk.data)
+            complete = server.receive_chunk(member, chunk.index, chunk.data)
             self._credits.spend(member)
-        elif self._server.receive_header(member, frame.masked_header):
-            self._credits.open(member, self._server.upload_chunks)
+        elif server.receive_header(member, frame.masked_header):
+            self._credits.open(member, server.upload_chunks)
         self._grant()
         return complete
 
@@ -234,42 +259,93 @@ class AttemptRunner:
             self._note(kind, member=to)
         return False
 
-    def _close(self) -> AggregateSum | None:
+    def _close(self) -> tuple[AggregateSum, ...]:
         """Close the phase: tell those who are left what follows from it."""
-        phase, total = self._attempt.phase, None
+        phase, totals = self._phase, []
+        for group in list(self._groups):
+            try:
+                if phase is Phase.REVEAL:
+                    totals.append(group.server.finish())
+                else:
+                    self._close_group(group, phase)
+            except IdentifiableAbort as error:
+                # Nothing is open before the reveal: an attempt without the culprits is better.
+                if phase is not Phase.REVEAL:
+                    raise
+                self._lose_group(group, error)
+            except FederationError as error:
+                self._lose_group(group, error)
+        if phase is Phase.REVEAL:
+            self._publish(totals)
+        for member in {name for group in self._groups for name in group.attempt.waiting}:
+            self._lose(member, "RNM-ROUND-0002")
+        self._note("closed")
+        for group in self._groups:
+            group.attempt = phases.close(group.attempt, frozenset(self._present))
+        if phase is Phase.ADVERTISE:
+            self._split()
+        return tuple(totals)
+
+    def _close_group(self, group: _Group, phase: Phase) -> None:
+        server = group.server
         match phase:
             case Phase.ADVERTISE:
-                self._broadcast(CoordinatorFrame(key_list=self._server.close_advertise()))
+                self._broadcast(group, CoordinatorFrame(key_list=server.close_advertise()))
             case Phase.SHARE:
-                lists = self._server.close_shares()
+                lists = server.close_shares()
                 for member in lists:
                     self._lobby.send(member, partial(_share_list, lists, member))
             case Phase.UPLOAD:
-                self._broadcast(CoordinatorFrame(survivor_list=self._server.close_uploads()))
+                self._broadcast(group, CoordinatorFrame(survivor_list=server.close_uploads()))
             case Phase.CONFIRM:
-                self._broadcast(CoordinatorFrame(confirmations=self._server.close_confirm()))
-            case Phase.REVEAL:
-                total = self._server.finish()
-                published = self._server.published.signed_by(self._key)
-                self._broadcast(CoordinatorFrame(transcript=encode(published)))
+                confirmations = server.close_confirm()
+                self.opened = True
+                self._broadcast(group, CoordinatorFrame(confirmations=confirmations))
             case Phase.AUDIT:
                 pass
-            case Phase.DONE | Phase.ABORTED:
-                raise ValueError("an attempt that has ended has no phase to close")
-        for member in self._attempt.waiting:
-            self._lose(member, "RNM-ROUND-0002")
-        self._note("closed")
-        self._attempt = phases.close(self._attempt, frozenset(self._present))
-        return total
+            case _:
+                raise ValueError(f"{phase.value} is not closed in groups")
+
+    def _split(self) -> None:
+        """Go on in groups: they follow from the key list that everybody was shown."""
+        (whole,) = self._groups
+        self._groups = [
+            _Group(
+                members=frozenset(names),
+                server=server,
+                attempt=phases.part(whole.attempt, frozenset(names), server.threshold),
+            )
+            for names, server in whole.server.split().items()
+        ]
+
+    def _publish(self, totals: list[AggregateSum]) -> None:
+        """Send each group its transcript, and the digests of all."""
+        digests = [bytes.fromhex(total.transcript_sha256) for total in totals]
+        for group in self._groups:
+            published = encode(group.server.published.signed_by(self._key))
+            others = digests if self._content.groups > 1 else []
+            self._broadcast(group, CoordinatorFrame(transcript=published, transcripts=others))
+
+    def _lose_group(self, group: _Group, error: FederationError) -> None:
+        """Go on without a group; raise its error if too few are left, or its sum is known already."""
+        if len(self._groups) <= self._least_groups or self._phase is Phase.AUDIT:
+            raise error
+        self._groups.remove(group)
+        self.faults.append(error)
+        self.excluded |= dict.fromkeys(self._culprits(error), error.code)
+        for member in sorted(group.members & self._present):
+            self._lobby.dismiss(member, error)
+            self._leave(member, error.code)
 
     def _serve(self, auditor: MemberId, member: MemberId, index: int) -> None:
         """Send a chunk to an auditor, read when it is ready for it; refuse a heap of requests."""
         if self._lobby.backlog(auditor) >= _UNREAD:
             raise not_genuine(auditor, "it asks for more chunks than it reads")
-        self._server.require_auditor(auditor, member, index)
+        server = self._group_of(auditor).server
+        server.require_auditor(auditor, member, index)
 
         def chunk() -> CoordinatorFrame:
-            data = self._server.read_masked(member, index)
+            data = server.read_masked(member, index)
             return CoordinatorFrame(chunk=UploadChunk(index=index, data=data))
 
         self._lobby.send(auditor, chunk)
@@ -278,22 +354,26 @@ class AttemptRunner:
         for member, chunks in self._credits.grant().items():
             self._lobby.send(member, CoordinatorFrame(credit=chunks))
 
-    def _broadcast(self, frame: CoordinatorFrame) -> None:
-        for member in sorted(self._attempt.answered & self._present):
+    def _broadcast(self, group: _Group, frame: CoordinatorFrame) -> None:
+        for member in sorted(group.attempt.answered & self._present):
             self._lobby.send(member, frame)
 
     def _lose(self, member: MemberId, code: str) -> None:
         if member in self._present:
-            self._present.discard(member)
-            self._credits.leave(member)
-            self._grant()
-            self.excluded[member] = code
-            self._attempt = phases.left(self._attempt, member)
-            self._note("left", member=member, code=code)
+            group = self._group_of(member)
+            group.attempt = phases.left(group.attempt, member)
+            self._leave(member, code)
+
+    def _leave(self, member: MemberId, code: str) -> None:
+        self._present.discard(member)
+        self._credits.leave(member)
+        self._grant()
+        self.excluded.setdefault(member, code)
+        self._note("left", member=member, code=code)
 
     def _note(self, state: str, *, member: str = "", code: str = "", size: int = 0) -> None:
         self._journal.note(
-            self._attempt.phase.value,
+            self._phase.value,
             state,
             round_no=self._content.round,
             attempt=self._content.attempt,
@@ -302,13 +382,14 @@ class AttemptRunner:
             size=size,
         )
 
-    def _too_few(self) -> LocalFault:
-        out = self.excluded | dict.fromkeys(self._attempt.waiting, "no answer")
+    def _too_few(self, group: _Group) -> LocalFault:
+        out = {m: code for m, code in self.excluded.items() if m in group.members}
+        out |= dict.fromkeys(group.attempt.waiting, "no answer")
         reasons = ", ".join(f"{member}: {why}" for member, why in sorted(out.items()))
         return LocalFault(
             _TOO_FEW,
-            what=f"round {self._content.round} was aborted in phase {self._attempt.phase.value}",
-            why=f"fewer than {self._attempt.needed} members are left ({reasons or 'no answer'})",
+            what=f"round {self._content.round} was aborted in phase {self._phase.value}",
+            why=f"fewer than {group.attempt.needed} members are left ({reasons or 'no answer'})",
             mend="see why they left with `renmei explain CODE`; the next attempt asks them again",
         )
 

@@ -35,6 +35,16 @@ class Command(Enum):
     ABORT = "abort"
 
 
+# What a member has done when it has answered in a phase, as people see it.
+DONE_WORDS = {
+    Phase.ADVERTISE: "joined",
+    Phase.SHARE: "shared",
+    Phase.UPLOAD: "masked",
+    Phase.CONFIRM: "confirmed",
+    Phase.REVEAL: "revealed",
+    Phase.AUDIT: "audited",
+}
+
 NEXT = {
     Phase.ADVERTISE: Phase.SHARE,
     Phase.SHARE: Phase.UPLOAD,
@@ -75,6 +85,11 @@ def begin(members: frozenset[MemberId], *, cohort: int, threshold: int) -> Attem
         cohort=cohort,
         threshold=threshold,
     )
+
+
+def part(attempt: Attempt, members: frozenset[MemberId], threshold: int) -> Attempt:
+    """Return what goes on with one group of an attempt that has just closed a phase."""
+    return replace(attempt, waiting=attempt.waiting & members, threshold=threshold)
 
 
 def answered(attempt: Attempt, member: MemberId) -> Attempt:

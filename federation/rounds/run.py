@@ -8,14 +8,14 @@ names it. After `kill -9` an open attempt is recorded as aborted and the next on
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from opentelemetry import trace
 
 from audit.records import Logged, Round
-from federation import optimiser
+from federation import optimiser, robust
 from federation.artifacts import ArtifactStore
 from federation.dispatch import Orders
 from federation.exchange import Hub, Lobby
@@ -217,26 +217,31 @@ class RunDriver:
             spool=spool,
             key=self.party.signing_key,
             barred=verdicts.barred(self._attempts(), round_no),
+            least_groups=plan.aggregation.least_groups,
         )
         try:
             self.register.await_cosigned(entry.index + 1, self.witness_patience_s)
             self._dispatch(authorisation)
-            total = runner.run()
+            sums = runner.run()
+            for fault in runner.faults:
+                self._keep(fault, authorisation)
+            transcript = verdicts.digest_of(sums, authorisation.ctx)
             verdicts.require_audited(
-                self._attempts()[-1], total.transcript_sha256, content.recovery_threshold
+                self._attempts()[-1], transcript, verdicts.audits_due(sums, content)
             )
-            following, size = self._record(started, step, total, runner.excluded, lobby)
+            following, size = self._record(
+                started, step, sums, runner.excluded, lobby, transcript=transcript
+            )
         except FederationError as failure:
             # Whatever ended the attempt: a refused sum is what the members have to look at.
             error = verdicts.disputed(self._attempts()[-1]) or failure
-            if isinstance(error, IdentifiableAbort):
-                store = EvidenceStore(root=self.directory)
-                store.keep(error, b"", authorisation.raw, utc_now())
+            self._keep(error, authorisation)
             for member in content.members:
                 lobby.dismiss(member, error)
             self._record_abort(started, error.code, runner.excluded)
-            if error.code == verdicts.DISPUTED:
-                # The sum is known by now: another attempt over other members would show a difference.
+            if error.code == verdicts.DISPUTED or (runner.opened and content.groups > 1):
+                # A sum may be known by now: another attempt over other members would show a difference,
+                # and another attempt has other groups.
                 raise error from None
             return None
         finally:
@@ -245,6 +250,11 @@ class RunDriver:
         # The round is closed: too few witnesses from here on stop the run, and undo nothing.
         self.register.await_cosigned(size, self.witness_patience_s)
         return following
+
+    def _keep(self, error: FederationError, authorisation: SignedAuthorisation) -> None:
+        """Keep the signed messages that show who is to blame, if any do."""
+        if isinstance(error, IdentifiableAbort):
+            EvidenceStore(root=self.directory).keep(error, b"", authorisation.raw, utc_now())
 
     def _authorise(self, round_no: int, attempt: int) -> SignedAuthorisation:
         mandate, state = self._mandate, self.register.ledger.state
@@ -265,6 +275,7 @@ class RunDriver:
             members=members,
             recovery_threshold=recovery_threshold(len(members), plan.aggregation.tolerated),
             tolerated=plan.aggregation.tolerated,
+            groups=plan.aggregation.groups,
             parameters=plan.parameters,
             layout_sha256=plan.layout_sha256,
             plan_sha256=mandate.body.plan_sha256,
@@ -302,21 +313,24 @@ class RunDriver:
         self,
         started: RoundStarted,
         step: optimiser.Step,
-        total: AggregateSum,
+        sums: Sequence[AggregateSum],
         excluded: Mapping[MemberId, str],
         lobby: Lobby,
+        *,
+        transcript: Digest,
     ) -> tuple[optimiser.Step, int]:
         """Keep the adapter, then record the round; return it with the ledger's size."""
         aggregation = self._mandate.body.plan.aggregation
         following = optimiser.advance(
             step,
-            total.mean_delta,
+            robust.combine(sums, aggregation),
             rate=aggregation.outer_lr_milli / 1000,
             decay=aggregation.momentum_milli / 1000,
         )
         model_out = self.artifacts.keep_round(following.adapter, following.momentum)
         # One who left after its upload is in the sum all the same.
         out = {m: excluded.get(m, "RNM-ROUND-0002") for m in started.invited}
+        included = tuple(sorted(name for total in sums for name in total.included))
         record = RoundClosed(
             run=started.run,
             round=started.round,
@@ -325,18 +339,19 @@ class RunDriver:
             reason="",
             model_in=started.model_in,
             model_out=model_out,
-            transcript_sha256=total.transcript_sha256,
-            included=total.included,
-            excluded=verdicts.excluded({m: c for m, c in out.items() if m not in total.included}),
+            transcript_sha256=transcript,
+            included=included,
+            excluded=verdicts.excluded({m: c for m, c in out.items() if m not in included}),
+            groups=tuple(total.included for total in sums) if aggregation.groups > 1 else (),
         )
         entry = self.register.act(record)
         self._note("closed", started, index=entry.index)
         result = Result(
             model_out=bytes.fromhex(model_out),
             ledger_index=entry.index,
-            included=list(total.included),
+            included=list(included),
         )
-        for member in total.included:
+        for member in included:
             lobby.send(member, CoordinatorFrame(result=result))
         span = trace.get_current_span()
         span.set_attribute("fed.adapter.digest", model_out)

@@ -153,6 +153,11 @@ class SecAggServer:
         )
 
     @property
+    def threshold(self) -> int:
+        """T, of the cohort or of this group."""
+        return self._params.threshold
+
+    @property
     def upload_chunks(self) -> int:
         """How many chunks one upload has."""
         return self._params.upload_chunks
@@ -201,14 +206,18 @@ class SecAggServer:
         with self._fatal():
             return (message.holder, raw) if self._disputes.settle(message) else None
 
+    def require_settled(self) -> None:
+        """Raise IdentifiableAbort while a dealer was asked to open a share and did not."""
+        with self._fatal():
+            self._disputes.require_settled()
+
     def close_uploads(self) -> bytes:
         """Fix U3, the members whose uploads are complete, and return the survivor list.
 
         Raises:
             IdentifiableAbort: a dealer was asked to open a share and did not.
         """
-        with self._fatal():
-            self._disputes.require_settled()
+        self.require_settled()
         complete = self._intake.close(
             Phase.UPLOADS, self._uploads.complete, "masking", exactly=self._summed
         )

@@ -41,6 +41,13 @@ def can_group(members: int, groups: int, tolerated: int) -> bool:
     return members // groups >= tolerated + LEAST_HONEST
 
 
+def can_sum(members: int, groups: int, tolerated: int) -> bool:
+    """Say whether a cohort can be summed so that every sum hides two honest members."""
+    if groups != 1:
+        return can_group(members, groups, tolerated)
+    return members >= tolerated + LEAST_HONEST
+
+
 def word_bits(members: int, bits: int) -> int:
     """Return the smallest ring in which a sum over the cohort cannot wrap: 16 or 32 bits.
 
@@ -103,10 +110,8 @@ class Authorisation:
         # A lowered threshold would let the coordinator open an individual delta.
         if self.tolerated < 1 or self.recovery_threshold != recovery_threshold(n, self.tolerated):
             raise ValueError("the recovery threshold is not floor((n + t_c) / 2) + 1")
-        if self.recovery_threshold > n or n < self.tolerated + LEAST_HONEST:
-            raise ValueError("more colluders are tolerated than the cohort can bear")
-        if self.groups != 1 and not can_group(n, self.groups, self.tolerated):
-            raise ValueError("the cohort cannot be summed in so many groups")
+        if not can_sum(n, self.groups, self.tolerated):
+            raise ValueError("more colluders are tolerated than the cohort or its groups can bear")
         if self.parameters < 1 or not 8 <= self.bits <= 24 or self.clip_milli < 1:
             raise ValueError("parameters, bits and clip are out of range")
 

@@ -34,41 +34,43 @@ def entropy_of(label):
     return lambda size: hashlib.shake_256(f"{label}/{next(count)}".encode()).digest(size)
 
 
-def authorise(parameters=PARAMETERS):
-    content = Authorisation(
-        v=1,
-        suite=SUITE,
-        consortium="test",
-        charter=DIGEST,
-        mandate=DIGEST,
-        prev=DIGEST,
-        run="cd" * 16,
-        round=1,
-        attempt=1,
-        members=NAMES,
-        recovery_threshold=recovery_threshold(len(NAMES), 1),
-        tolerated=1,
-        parameters=parameters,
-        layout_sha256=DIGEST,
-        plan_sha256=DIGEST,
-        model_in=DIGEST,
-        word_bits=WORD_BITS,
-        bits=22,
-        clip_milli=4000,
-        not_after=2_000_000_000_000,
-        nonce=DIGEST,
-    )
+def authorise(parameters=PARAMETERS, names=NAMES, **changes):
+    fields = {
+        "v": 1,
+        "suite": SUITE,
+        "consortium": "test",
+        "charter": DIGEST,
+        "mandate": DIGEST,
+        "prev": DIGEST,
+        "run": "cd" * 16,
+        "round": 1,
+        "attempt": 1,
+        "members": names,
+        "recovery_threshold": recovery_threshold(len(names), changes.get("tolerated", 1)),
+        "tolerated": 1,
+        "parameters": parameters,
+        "layout_sha256": DIGEST,
+        "plan_sha256": DIGEST,
+        "model_in": DIGEST,
+        "word_bits": WORD_BITS,
+        "bits": 22,
+        "clip_milli": 4000,
+        "not_after": 2_000_000_000_000,
+        "nonce": DIGEST,
+    }
+    content = Authorisation(**{**fields, **changes})
     key = signing_key("coordinator")
     resolve = {key.verify_key.key_id: key.verify_key}.get
     return open_authorisation(seal_authorisation(content, key), resolve)
 
 
 class Members:
-    """The four, each with its keys advertised."""
+    """The four, or others, each with its keys advertised."""
 
-    def __init__(self, parameters=PARAMETERS):
-        self.authorisation = authorise(parameters)
-        self.roster = {name: signing_key(name).verify_key for name in NAMES}
+    def __init__(self, parameters=PARAMETERS, names=NAMES, **changes):
+        self.names = names
+        self.authorisation = authorise(parameters, names, **changes)
+        self.roster = {name: signing_key(name).verify_key for name in names}
         self.halves = {
             name: SecAggClient(
                 authorisation=self.authorisation,
@@ -77,12 +79,12 @@ class Members:
                 roster=self.roster,
                 entropy=entropy_of(name),
             )
-            for name in NAMES
+            for name in names
         }
         self.advertised = {name: half.advertise() for name, half in self.halves.items()}
 
     def delta(self, name):
-        rng = np.random.default_rng(NAMES.index(name))
+        rng = np.random.default_rng(self.names.index(name))
         parameters = self.authorisation.content.parameters
         return (rng.standard_normal(parameters) * (1.7 / parameters**0.5)).astype(np.float32)
 

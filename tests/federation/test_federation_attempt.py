@@ -83,7 +83,7 @@ class Stage:
 
     @property
     def attempt(self):
-        return self.runner._attempt
+        return self.runner._groups[0].attempt
 
     def words(self, state):
         return [e for e in self.journal._events if e.state == state]
@@ -126,7 +126,7 @@ def test_an_honest_attempt_gives_the_mean_and_says_how_many_bytes_came():
     last = stage.play_to(Phase.REVEAL)
     for name in NAMES:
         stage.answer(Phase.REVEAL, name, last[name])
-    total = stage.runner._close()
+    (total,) = stage.runner._close()
     expected = np.mean([stage.members.delta(name) for name in NAMES], axis=0)
     assert np.abs(total.mean_delta - expected).max() < 1e-4
     masked = {e.member: e.bytes for e in stage.words("masked")}
@@ -172,7 +172,7 @@ def test_what_a_member_sends_after_it_is_out_is_not_read():
     stage.send("sony", reveal=b"x")
     stage.send("sony", advertise=stage.members.advertised["sony"])
     assert "sony" not in stage.attempt.answered
-    assert "sony" not in stage.runner._server._keying.keys
+    assert "sony" not in stage.runner._groups[0].server._keying.keys
 
 
 def test_a_member_that_says_why_it_leaves_stands_in_the_record_with_that_code():

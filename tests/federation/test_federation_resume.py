@@ -88,7 +88,7 @@ def test_everybody_is_cut_off_in_each_phase_and_the_sum_is_exact(tmp_path, phase
     attended = threading.Event()
 
     def cut():
-        while wire.runner._attempt.phase is not phase or len(lines.of) < len(NAMES):
+        while wire.runner._phase is not phase or len(lines.of) < len(NAMES):
             time.sleep(0.001)
         lines.cut()
         attended.set()

@@ -23,15 +23,15 @@ def hand_out_the_result(wire):
 
 def lying(wire, change):
     """Let the coordinator publish something else, under its own signature."""
-    finish = wire.runner._server.finish
+    finish = wire.runner._groups[0].server.finish
 
     def lie():
         total = finish()
-        server = wire.runner._server
+        server = wire.runner._groups[0].server
         server._published = change(server._published)
         return total
 
-    wire.runner._server.finish = lie
+    wire.runner._groups[0].server.finish = lie
     return wire
 
 
@@ -85,9 +85,9 @@ def test_a_transcript_that_the_coordinator_did_not_sign_is_no_transcript(tmp_pat
 
 def test_a_chunk_that_was_altered_after_the_upload_is_refused_by_its_auditors(tmp_path):
     wire = Wire(tmp_path)
-    read = wire.runner._server.read_masked
+    read = wire.runner._groups[0].server.read_masked
     flip = lambda data: bytes([data[0] ^ 1]) + data[1:]  # noqa: E731
-    wire.runner._server.read_masked = lambda *place: flip(read(*place))
+    wire.runner._groups[0].server.read_masked = lambda *place: flip(read(*place))
     wire.play(hand_out_the_result)
     refusing = [f for f in wire.findings.values() if f.fault]
     assert len(refusing) == 2

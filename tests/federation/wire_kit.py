@@ -26,16 +26,24 @@ class Wire:
     """Plays one attempt; `outcomes` has each member's result or error, and `total` the sum."""
 
     def __init__(
-        self, root, *, timeout_s=10.0, barred=frozenset(), members=None, resume_s=5.0, between=None
+        self,
+        root,
+        *,
+        timeout_s=10.0,
+        barred=frozenset(),
+        members=None,
+        resume_s=5.0,
+        between=None,
+        least_groups=1,
     ):
         """Prepare; `between(name, port)` may put something on the line and return its port."""
         self.root = root
         self.between = between or (lambda _, port: port)
         self.members = members or Members()
         self.hub = Hub(resume_s)
-        self.lobby = self.hub.open(self.members.authorisation.ctx, NAMES)
+        self.lobby = self.hub.open(self.members.authorisation.ctx, self.members.names)
         self.journal = RunJournal()
-        self.frames = {name: [] for name in NAMES}
+        self.frames = {name: [] for name in self.members.names}
         self.patience_s = resume_s
         self.spool = Spool(root / "spool")
         self.runner = AttemptRunner(
@@ -48,6 +56,7 @@ class Wire:
             stopping=lambda: False,
             spool=self.spool,
             barred=barred,
+            least_groups=least_groups,
             key=signing_key("coordinator"),
         )
         for name, half in self.members.halves.items():
@@ -57,14 +66,16 @@ class Wire:
 
     def play(self, after=lambda wire: None):
         """Run members and coordinator to the end; `after` does what follows the sum."""
-        with ThreadPoolExecutor(len(NAMES)) as pool:
-            playing = {name: pool.submit(self._member, name) for name in NAMES}
+        names = self.members.names
+        with ThreadPoolExecutor(len(names)) as pool:
+            playing = {name: pool.submit(self._member, name) for name in names}
             try:
-                self.total = self.runner.run()
+                self.totals = self.runner.run()
+                self.total = self.totals[0]
                 after(self)
             except FederationError as error:
                 self.error = error
-                for name in NAMES:
+                for name in names:
                     self.lobby.dismiss(name, error)
             finally:
                 self.lobby.close()

@@ -142,7 +142,11 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundClosed:
-    """The round record: who is in the sum, and the adapter that it led to."""
+    """The round record: who is in the sum, and the adapter that it led to.
+
+    `groups` are the members of each sum where the cohort is summed in groups; `transcript_sha256` is
+    the digest over all their transcripts.
+    """
 
     run: RunId
     round: int
@@ -154,6 +158,7 @@ class RoundClosed:
     transcript_sha256: Digest
     included: tuple[MemberId, ...]
     excluded: tuple[Excluded, ...]
+    groups: tuple[tuple[MemberId, ...], ...] = ()
 
     def __post_init__(self) -> None:
         require_digests(self.model_in, self.model_out, self.transcript_sha256)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fedproto import jcs
+from fedproto.authorisation import GROUPED_FROM, GROUPED_TO
 from fedproto.ids import Digest, MemberId, is_digest, is_member_id, sha256_hex
 from fedproto.schema import to_json
 
@@ -121,7 +122,10 @@ class Clause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds that no mandate and no release may cross; ε in millionths, for each dataset."""
+    """Bounds that no mandate and no release may cross; ε in millionths, for each dataset.
+
+    Cohorts of `robust_from` members and more are summed in groups; 0 asks it of nobody.
+    """
 
     min_members: int
     max_rounds: int
@@ -129,8 +133,11 @@ class Limits:
     evaluations: int
     epsilon_micro_per_run: int
     epsilon_micro_per_dataset: int
+    robust_from: int = 0
 
     def __post_init__(self) -> None:
+        if self.robust_from and not GROUPED_FROM <= self.robust_from <= GROUPED_TO:
+            raise ValueError(f"cohorts of {GROUPED_FROM} to {GROUPED_TO} are summed in groups")
         # A sum over two tells each of them the other's delta.
         if self.min_members < 3 or self.max_rounds < 1 or self.tolerated < 1:
             raise ValueError("at least three members, one round and one tolerated colluder")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fedproto import jcs
+from fedproto.authorisation import LEAST_GROUPS, can_group
 from fedproto.ids import Digest, MemberId, is_digest, is_member_id, sha256_hex
 from fedproto.schema import to_json
 
@@ -52,12 +53,22 @@ class Training:
             raise ValueError("the seed must not be negative")
 
 
+class Combine(Enum):
+    """What is made of the sums of a round: of one sum its mean, of several group by group."""
+
+    MEAN = "mean"
+    MEDIAN = "median"
+    TRIMMED_MEAN = "trimmed_mean"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
     """The sum and the outer step: Nesterov with `outer_lr_milli` and `momentum_milli` (times 10^3).
 
     `clip_milli` bounds the L2 norm of a delta (times 10^3), `bits` its quantised width, `tolerated`
-    is t_c, the members that may collude with the coordinator.
+    is t_c, the members that may collude with the coordinator. With `groups` above 1 the cohort is
+    summed in so many groups, and coordinate by coordinate a median or a trimmed mean of their means
+    is taken: a few members that poison theirs do not move it far.
     """
 
     method: Method
@@ -66,12 +77,34 @@ class Aggregation:
     clip_milli: int
     bits: int
     tolerated: int
+    groups: int = 1
+    combine: Combine = Combine.MEAN
 
     def __post_init__(self) -> None:
+        if (self.groups == 1) != (self.combine is Combine.MEAN):
+            raise ValueError("one sum is taken as it is, several by median or trimmed mean")
+        if self.groups != 1 and self.groups < LEAST_GROUPS:
+            raise ValueError(f"groups are {LEAST_GROUPS} at least, or there is one")
         if self.outer_lr_milli < 1 or not 0 <= self.momentum_milli < 1000 or self.clip_milli < 1:
             raise ValueError("outer step, momentum and clip are out of range")
         if not 8 <= self.bits <= 24 or self.tolerated < 1:
             raise ValueError("bits must be 8 to 24 and at least one colluder tolerated")
+
+    @property
+    def trimmed(self) -> int:
+        """How many of the groups' values a trimmed mean leaves out at each end."""
+        return max(1, self.groups // 4)
+
+    @property
+    def least_groups(self) -> int:
+        """How many sums a round needs: a median of three, or what is left after trimming."""
+        match self.combine:
+            case Combine.MEAN:
+                return 1
+            case Combine.MEDIAN:
+                return LEAST_GROUPS
+            case Combine.TRIMMED_MEAN:
+                return 2 * self.trimmed + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +137,12 @@ class RunPlan:
             raise ValueError("a member id is not well formed")
         if not 1 <= self.min_members <= len(self.members):
             raise ValueError("the minimum cohort must be within the members named")
+        grouping = self.aggregation
+        if grouping.groups != 1:
+            if not can_group(len(self.members), grouping.groups, grouping.tolerated):
+                raise ValueError("the cohort cannot be summed in so many groups")
+            if self.min_members > len(self.members) // grouping.groups:
+                raise ValueError("the minimum is that of each sum: a group has fewer members")
         if self.parameters < 1 or not 1 <= self.phase_timeout_s <= 86_400:
             raise ValueError("parameters and the phase timeout are out of range")
         if not self.purpose.isascii() or not 1 <= len(self.purpose) <= 64:

@@ -6,6 +6,7 @@ Each function raises RNM-GOV-* with the clause that is broken. Trusts only verif
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedproto.authorisation import can_sum
 from fedproto.errors import LocalFault
 from fedproto.events.governance import Choice, ProposalOpened
 from fedproto.events.rounds import RunApproved
@@ -58,6 +59,8 @@ def check_plan(charter: Charter, plan: RunPlan) -> None:
         raise refuse(f"the plan has more than {limits.max_rounds} rounds")
     if plan.aggregation.tolerated < limits.tolerated:
         raise refuse(f"the plan tolerates fewer than {limits.tolerated} colluding members")
+    if 0 < limits.robust_from <= len(plan.members) and plan.aggregation.groups == 1:
+        raise refuse(f"cohorts of {limits.robust_from} and more are summed in groups")
 
 
 def check_mandate(
@@ -100,6 +103,14 @@ def check_mandate(
     if len(willing) < mandate.plan.min_members:
         raise refuse(
             f"{len(willing)} members are willing, the plan needs {mandate.plan.min_members}",
+            "RNM-GOV-0002",
+        )
+    summing = mandate.plan.aggregation
+    hides = can_sum(len(willing), summing.groups, summing.tolerated)
+    if not hides or len(willing) // summing.groups < mandate.plan.min_members:
+        raise refuse(
+            f"{len(willing)} members are willing: too few for sums in {summing.groups} groups, each of "
+            f"{mandate.plan.min_members} and two that {summing.tolerated} colluders do not see",
             "RNM-GOV-0002",
         )
     if mandate.not_after - mandate.not_before > clause.expires_s * 1000:

@@ -85,7 +85,7 @@ class Result(_message.Message):
     def __init__(self, model_out: _Optional[bytes] = ..., ledger_index: _Optional[int] = ..., included: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoordinatorFrame(_message.Message):
-    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort", "complaint", "opening", "transcript", "chunk", "welcome", "credit", "taken")
+    __slots__ = ("key_list", "share_list", "survivor_list", "confirmations", "result", "abort", "complaint", "opening", "transcript", "chunk", "welcome", "credit", "taken", "transcripts")
     KEY_LIST_FIELD_NUMBER: _ClassVar[int]
     SHARE_LIST_FIELD_NUMBER: _ClassVar[int]
     SURVIVOR_LIST_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class CoordinatorFrame(_message.Message):
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
+    TRANSCRIPTS_FIELD_NUMBER: _ClassVar[int]
     key_list: bytes
     share_list: bytes
     survivor_list: bytes
@@ -112,4 +113,5 @@ class CoordinatorFrame(_message.Message):
     welcome: Welcome
     credit: int
     taken: int
-    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., credit: _Optional[int] = ..., taken: _Optional[int] = ...) -> None: ...
+    transcripts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, key_list: _Optional[bytes] = ..., share_list: _Optional[bytes] = ..., survivor_list: _Optional[bytes] = ..., confirmations: _Optional[bytes] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., credit: _Optional[int] = ..., taken: _Optional[int] = ..., transcripts: _Optional[_Iterable[bytes]] = ...) -> None: ...
