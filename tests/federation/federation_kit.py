@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from fedproto.errors import FederationError
 from fedproto.events.governance import Choice, ProposalOpened, VoteCast
 from fedproto.events.models import BaseModel, BaseModelApproved, DatasetDeclared, LegalBasis
 from fedproto.events.rounds import ParticipationSigned, SumAudited, Verdict
-from fedproto.governance.charter import Action
+from fedproto.governance.charter import Action, Role
 from fedproto.governance.plan import (
     Aggregation,
     Lora,
@@ -48,7 +49,7 @@ from member_node.log import Log
 from member_node.secagg_client import SecAggClient
 from member_node.session import ExchangeSession, TrainedDelta
 from member_node.witness_client import WitnessClient
-from renmei.consortium import found
+from renmei.consortium import SEATS, Seat, found
 
 MEMBERS = ("honda", "nec", "softbank", "sony")
 PARAMETERS = 3000
@@ -76,7 +77,7 @@ def until(holds: Callable[[], object], timeout_s: float = 60.0) -> None:
 
 def delta_of(member: str, round_no: int = 1) -> "np.ndarray":
     """A member's secret delta: reproducible, of norm about 5."""
-    seed = [MEMBERS.index(member), round_no]
+    seed = [zlib.crc32(member.encode()), round_no]
     return (np.random.default_rng(seed).normal(size=PARAMETERS) * 0.1).astype(np.float32)
 
 
@@ -272,15 +273,21 @@ def sealed(party: Party, body, channel: grpc.Channel) -> bytes:
 
 
 class Federation:
-    """A consortium with four members; the coordinator is started by the caller."""
+    """A consortium of four members, or others; the coordinator is started by the caller."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: tuple[str, ...] = MEMBERS) -> None:
         self.root = root
+        self.names = names
+        others = tuple(seat for seat in SEATS if Role.TRAINER not in seat.roles)
+        trainers = tuple(
+            Seat(id=MemberId(name), name=name, roles=(Role.TRAINER, Role.WITNESS)) for name in names
+        )
         self.consortium = found(
             root,
             consortium="test",
             coordinator=f"127.0.0.1:{free_port()}",
             gateway=f"127.0.0.1:{free_port()}",
+            seats=tuple(sorted((*others, *trainers), key=lambda seat: seat.id)),
         )
         self.members: dict[str, Member] = {}
         self.flower = NoFlower()
@@ -289,15 +296,17 @@ class Federation:
         return Party.load(self.consortium.party(name))
 
     def join(self, **settings) -> None:
-        """Have the four members attend as witnesses."""
-        self.members = {name: Member(self.party(name), **settings) for name in MEMBERS}
+        """Have the members attend as witnesses."""
+        self.members = {name: Member(self.party(name), **settings) for name in self.names}
 
     def channel(self, name: str) -> grpc.Channel:
         party = self.party(name)
         credentials = transport.Credentials.load(party.keys, utc_now)
         return transport.dial(party.profile.coordinator, credentials)
 
-    def prepare_run(self, *, rounds: int = 2, phase_timeout_s: int = 20) -> RunPlan:
+    def prepare_run(
+        self, *, rounds: int = 2, phase_timeout_s: int = 20, **summing: object
+    ) -> RunPlan:
         """Approve a base, declare datasets, propose and vote; the clerk writes the mandate."""
         base = sha256_hex(b"manifest")
         plan = RunPlan(
@@ -315,8 +324,9 @@ class Federation:
                 clip_milli=int(CLIP * 1000),
                 bits=BITS,
                 tolerated=1,
+                **summing,
             ),
-            members=tuple(MemberId(name) for name in MEMBERS),
+            members=tuple(MemberId(name) for name in self.names),
             min_members=3,
             phase_timeout_s=phase_timeout_s,
         )

@@ -30,8 +30,8 @@ from fedproto.v1.dispatch_pb2 import NodeReply, ReportRequest
 class Running:
     """A federation whose coordinator runs in this process."""
 
-    def __init__(self, root, **settings):
-        self.federation = Federation(root)
+    def __init__(self, root, names=MEMBERS, **settings):
+        self.federation = Federation(root, names)
         self.coordinator = Coordinator(
             self.federation.consortium.party("coordinator"), lambda *_: self.federation.flower
         )

@@ -295,7 +295,7 @@ class World:
         finding = SumAudited(**place, transcript_sha256=ZERO_DIGEST, verdict=verdict, chunks=1)
         return self.act(name, finding)
 
-    def close(self, outcome=Outcome.AGGREGATED, model_out=None, auditors=None):
+    def close(self, outcome=Outcome.AGGREGATED, model_out=None, auditors=None, groups=()):
         started = self.state.rounds(RUN)[-1].started.body
         aborted = outcome is Outcome.ABORTED
         for name in () if aborted else AUDITORS if auditors is None else auditors:
@@ -313,6 +313,7 @@ class World:
                 transcript_sha256=ZERO_DIGEST,
                 included=() if aborted else started.invited,
                 excluded=_excluded(started.invited) if aborted else (),
+                groups=groups,
             ),
         )
 
