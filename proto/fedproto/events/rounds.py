@@ -164,6 +164,8 @@ class RoundClosed:
         require_digests(self.model_in, self.model_out, self.transcript_sha256)
         require_attempt(self.run, self.round, self.attempt)
         require_codes(self.reason)
+        if len(self.groups) == 1 or not all(self.groups):
+            raise ValueError("groups are several, and none is empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
