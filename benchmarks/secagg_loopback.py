@@ -5,7 +5,9 @@ another. Prints the time of each phase, bytes, and the coordinator's peak memory
 four members with as many parameters: what the cohort costs in memory. Real halves, real streams, real
 spool and egress journals; identity comes from a header here, since certificates are not what is measured.
 
-    python benchmarks/secagg_loopback.py [--members 64] [--parameters 1000000] [--json]
+With `--groups` the members are summed in groups, and the median of the groups' means is taken.
+
+    python benchmarks/secagg_loopback.py [--members 64] [--parameters 1000000] [--groups 1] [--json]
 """
 
 import argparse
@@ -29,11 +31,14 @@ from fedproto.transport import SERVER_OPTIONS  # sets gRPC's cipher suites befor
 
 import grpc  # isort: skip
 
+from federation import exchange
 from federation.exchange import ExchangeService, Hub
 from federation.journal import RunJournal
+from federation.robust import combine
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
 from fedproto.authorisation import (
+    LEAST_GROUPS,
     SUITE,
     WORD_BITS,
     Authorisation,
@@ -43,10 +48,10 @@ from fedproto.authorisation import (
     seal_authorisation,
 )
 from fedproto.errors import FederationError
+from fedproto.governance.plan import Aggregation, Combine, Method
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId, RunId, sha256_hex
 from fedproto.process import share_heaps
-from fedproto.v1 import exchange_pb2_grpc
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Result
 from member_node.egress import EgressJournal
 from member_node.gate import gated
@@ -68,9 +73,9 @@ def names_of(count: int) -> tuple[MemberId, ...]:
     return tuple(MemberId(f"m{number:02d}") for number in range(count))
 
 
-def authorise(count: int, parameters: int) -> SignedAuthorisation:
-    """Return a signed authorisation; a third of the cohort may collude."""
-    tolerated = max(1, count // 3)
+def authorise(count: int, parameters: int, groups: int = 1) -> SignedAuthorisation:
+    """Return a signed authorisation; a third of the cohort, or of a group, may collude."""
+    tolerated = max(1, count // groups // 3)
     content = Authorisation(
         v=1,
         suite=SUITE,
@@ -81,6 +86,7 @@ def authorise(count: int, parameters: int) -> SignedAuthorisation:
         run=RunId("cd" * 16),
         round=1,
         attempt=1,
+        groups=groups,
         members=names_of(count),
         recovery_threshold=recovery_threshold(count, tolerated),
         tolerated=tolerated,
@@ -112,6 +118,20 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
+def summing(groups: int) -> Aggregation:
+    """Return how the sums of a round become one."""
+    return Aggregation(
+        method=Method.FEDAVG,
+        outer_lr_milli=1000,
+        momentum_milli=0,
+        clip_milli=4000,
+        bits=22,
+        tolerated=1,
+        groups=groups,
+        combine=Combine.MEAN if groups == 1 else Combine.MEDIAN,
+    )
+
+
 class Sampler(threading.Thread):
     """Keeps the highest memory of each phase."""
 
@@ -128,14 +148,14 @@ class Sampler(threading.Thread):
             self.highest[phase] = max(self.highest.get(phase, 0.0), resident_mib())
 
 
-def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
+def coordinate(count: int, parameters: int, groups: int, root: Path, pipe: Any) -> None:
     """Be the coordinator: serve, run the attempt, and report time, memory and how wrong the sum is."""
     share_heaps()
-    authorisation = authorise(count, parameters)
+    authorisation = authorise(count, parameters, groups)
     names = authorisation.content.members
     hub = Hub()
     server = grpc.server(ThreadPoolExecutor(2 * count), options=SERVER_OPTIONS)
-    exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(hub, _caller), server)
+    server.add_generic_rpc_handlers((exchange.handler(ExchangeService(hub, _caller)),))
     port = server.add_insecure_port("127.0.0.1:0")
     lobby = hub.open(authorisation.ctx, names)
     server.start()
@@ -150,19 +170,27 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
         stopping=lambda: False,
         spool=spool,
         key=signing_key("coordinator"),
+        least_groups=min(groups, LEAST_GROUPS),
     )
     before = resident_mib()
     sampler = Sampler(runner)
     sampler.start()
     pipe.send(port)
     began, cpu = time.perf_counter(), time.process_time()
-    (total,) = runner.run()
+    totals = runner.run()
+    included = [name for total in totals for name in total.included]
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     sampler.done.set()
-    for name in total.included:
-        done = Result(model_out=bytes(32), ledger_index=1, included=total.included)
+    for name in included:
+        done = Result(model_out=bytes(32), ledger_index=1, included=included)
         lobby.send(name, CoordinatorFrame(result=done))
-    mean = np.mean([delta_of(name, parameters) for name in total.included], axis=0)
+    began = time.perf_counter()
+    result = combine(totals, summing(groups))
+    combined = time.perf_counter() - began
+    means = [
+        np.mean([delta_of(name, parameters) for name in total.included], axis=0) for total in totals
+    ]
+    due = np.median(means, axis=0)
     events = journal._events  # noqa: SLF001  # the benchmark reads what an administrator watches
     phases = {word: sum(event.state == word for event in events) for word in PHASES}
     pipe.send(
@@ -172,9 +200,11 @@ def coordinate(count: int, parameters: int, root: Path, pipe: Any) -> None:
             "before_mib": before,
             "peak_mib": max(sampler.highest.values()),
             "phases_mib": sampler.highest,
-            "included": len(total.included),
+            "included": len(included),
+            "sums": len(totals),
+            "combine_s": combined,
             "answers": phases,
-            "worst_error": float(np.abs(total.mean_delta - mean).max()),
+            "worst_error": float(np.abs(result - due).max()),
         }
     )
     pipe.recv()
@@ -243,17 +273,17 @@ class _Header(grpc.StreamStreamClientInterceptor):  # type: ignore[misc]
         return continuation(named, requests)
 
 
-def play(count: int, parameters: int) -> dict[str, Any]:
+def play(count: int, parameters: int, groups: int = 1) -> dict[str, Any]:
     """Run one round and return what the coordinator reports."""
     root = Path(tempfile.mkdtemp(prefix="renmei-loopback-"))
     ours, theirs = multiprocessing.Pipe()
-    words = (count, parameters, root, theirs)
+    words = (count, parameters, groups, root, theirs)
     process = multiprocessing.get_context("spawn").Process(target=coordinate, args=words)
     process.start()
     theirs.close()
     try:
         port = ours.recv()
-        authorisation = authorise(count, parameters)
+        authorisation = authorise(count, parameters, groups)
         threads = [
             threading.Thread(target=take_part, args=(name, port, authorisation, root))
             for name in authorisation.content.members
@@ -276,10 +306,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--members", type=int, default=64)
     parser.add_argument("--parameters", type=int, default=1_000_000)
+    parser.add_argument("--groups", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
-        few, many = play(4, args.parameters), play(args.members, args.parameters)
+        few, many = play(4, args.parameters), play(args.members, args.parameters, args.groups)
     except FederationError as error:
         print(error, file=sys.stderr)
         return error.exit
@@ -295,7 +326,7 @@ def main(argv: list[str]) -> int:
             f"{report['seconds']:.1f} s, coordinator {report['cpu_s']:.1f} s CPU, "
             f"peak {report['peak_mib']:.0f} MiB (idle {report['before_mib']:.0f}; "
             f"{', '.join(f'{phase} {mib:.0f}' for phase, mib in report['phases_mib'].items())}), "
-            f"{report['included']} in the sum, {report['answers']['audited']} audited it, "
+            f"{report['included']} in {report['sums']} sum(s), combined in {report['combine_s']:.2f} s, {report['answers']['audited']} audited it, "
             f"worst error {report['worst_error']:.1e}"
         )
     print(f"memory that {args.members - 4} more members cost: {growth:.0f} MiB of {uploads:.0f}")

@@ -19,7 +19,7 @@ import grpc
 from audit.http_client import HttpWitness
 from audit.ledger import Ledger
 from audit.note import NoteSigner
-from federation import dispatch
+from federation import dispatch, exchange
 from federation.artifacts import ArtifactStore
 from federation.clerk import Clerk
 from federation.exchange import ExchangeService, Hub
@@ -42,7 +42,6 @@ from fedproto.process import settle, share_heaps
 from fedproto.transport import SERVER_OPTIONS, Credentials
 from fedproto.v1 import (
     artifacts_pb2_grpc,
-    exchange_pb2_grpc,
     governance_pb2_grpc,
     ledger_pb2_grpc,
     rounds_pb2_grpc,
@@ -118,7 +117,7 @@ class Coordinator:
         self.witnesses = WitnessService(self.register, self.guard)
         witness_pb2_grpc.add_WitnessServicer_to_server(self.witnesses, add)
         rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), add)
-        exchange_pb2_grpc.add_ExchangeServicer_to_server(ExchangeService(self.hub), add)
+        add.add_generic_rpc_handlers((exchange.handler(ExchangeService(self.hub)),))
         artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), add)
         if server.add_secure_port(address, credentials.server()) != int(port):
             raise LocalFault(

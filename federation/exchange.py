@@ -10,14 +10,16 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
+
+import grpc
 
 from federation.leases import Leases
 from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId
 from fedproto.outbox import RESUME_S, SESSION_BYTES, Outbox
-from fedproto.v1 import exchange_pb2_grpc
 from fedproto.v1.exchange_pb2 import Abort, CoordinatorFrame, Hello, MemberFrame, Welcome
 
 # Frames that wait to be read, over all members; the rest waits in the members' send windows.
@@ -47,7 +49,8 @@ class Gone:
 
 Happening: TypeAlias = Framed | Gone
 # A frame, or what makes it once the member is ready for it: a chunk waits on disk, not in memory.
-Sendable: TypeAlias = CoordinatorFrame | Callable[[], CoordinatorFrame]
+Make: TypeAlias = Callable[[], CoordinatorFrame]
+Sendable: TypeAlias = CoordinatorFrame | Make
 
 
 class _Seat:
@@ -182,13 +185,13 @@ class Stream:
     seat: _Seat
     number: int
 
-    def frames(self) -> Iterator[CoordinatorFrame]:
+    def frames(self) -> Iterator["Make"]:
         """Yield the answer to Hello, then what the member is told, until another stream takes over."""
-        yield CoordinatorFrame(welcome=Welcome(), taken=self.seat.taken)
+        yield partial(CoordinatorFrame, welcome=Welcome(), taken=self.seat.taken)
         for item in self.seat.outbox.items(self.number):
             # gRPC asks for the next frame once it got rid of this one.
             with self.lobby.leases.place():
-                yield self._made(item)
+                yield partial(self._made, item)
 
     def _made(self, item: Sendable) -> CoordinatorFrame:
         if callable(item):
@@ -209,7 +212,10 @@ class Stream:
         patience_s, code = self.lobby.resume_s, "RNM-TLS-0001"
         try:
             for frame in frames:
-                if not self.seat.take(self.number, frame, self._hand_on):
+                handed_on = self.seat.take(self.number, frame, self._hand_on)
+                # Else the last chunk of every member would lie here until its next word.
+                del frame
+                if not handed_on:
                     return
         except ValueError:
             # It counts frames that it was never sent.
@@ -288,7 +294,7 @@ def _malformed(member: MemberId, why: str) -> LocalFault:
     )
 
 
-class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
+class ExchangeService:
     """Streams of members."""
 
     def __init__(self, hub: Hub, caller: Callable[[Any], MemberId] = caller_of) -> None:
@@ -298,7 +304,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
 
     def Session(  # noqa: N802  # gRPC's name
         self, request_iterator: Iterator[MemberFrame], context: Any
-    ) -> Iterator[CoordinatorFrame]:
+    ) -> Iterator[Make]:
         """Join the lobby that Hello names, then carry frames both ways."""
         member = self._caller(context)
         first = next(request_iterator, None)
@@ -311,3 +317,16 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             target=stream.read, args=(request_iterator,), daemon=True, name=f"read-{member}"
         ).start()
         yield from stream.frames()
+
+
+def write(make: Make) -> bytes:
+    """Return a frame's bytes. gRPC keeps what it was given until the next frame: so not the frame."""
+    return make().SerializeToString()
+
+
+def handler(service: ExchangeService) -> "grpc.GenericRpcHandler[Any, Any]":
+    """Return what a server adds to serve Exchange."""
+    method = grpc.stream_stream_rpc_method_handler(
+        service.Session, request_deserializer=MemberFrame.FromString, response_serializer=write
+    )
+    return grpc.method_handlers_generic_handler("fedproto.v1.Exchange", {"Session": method})

@@ -60,12 +60,12 @@ def test_members_that_do_not_read_hold_up_nobody():
     streams = {}
     for name in NAMES:
         streams[name] = lobby.join(name, Hello(ctx=b"c", session=bytes(SESSION_BYTES))).frames()
-        assert next(streams[name]).WhichOneof("frame") == "welcome"
+        assert next(streams[name])().WhichOneof("frame") == "welcome"
         for _ in range(3):
             lobby.send(name, CoordinatorFrame(key_list=b"k"))
     # Two take a frame and never ask for the next one.
     for name in ("honda", "nec"):
         next(streams[name])
-    assert [next(streams["sony"]).key_list for _ in range(3)] == [b"k"] * 3
+    assert [next(streams["sony"])().key_list for _ in range(3)] == [b"k"] * 3
     for name in ("honda", "nec", "softbank"):
         streams[name].close()

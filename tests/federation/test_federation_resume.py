@@ -2,6 +2,8 @@
 
 import threading
 import time
+import weakref
+from functools import partial
 
 import grpc
 import numpy as np
@@ -16,7 +18,8 @@ from federation.exchange import Gone, Hub
 from federation.rounds.phases import Phase
 from fedproto.errors import LocalFault, PeerFault
 from fedproto.ids import sha256_hex
-from fedproto.outbox import SESSION_BYTES
+from fedproto.outbox import RESUME_S, SESSION_BYTES
+from fedproto.transport import OPTIONS, SERVER_OPTIONS
 from fedproto.v1.exchange_pb2 import CoordinatorFrame, Hello, MemberFrame, Welcome
 from member_node import egress
 
@@ -144,6 +147,37 @@ def test_a_partition_without_a_reset_only_takes_time(tmp_path):
     all_is_exact(wire)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", [p for p in Phase if p.value not in ("done", "aborted")])
+def test_a_partition_of_ninety_seconds_in_each_phase_only_takes_time(tmp_path, phase):
+    """Nobody is told: it is noticed by a keepalive that is not answered, on both sides (T38)."""
+    lines = Lines()
+    wire = wired(
+        tmp_path,
+        lines,
+        timeout_s=240.0,
+        session_s=300.0,
+        resume_s=RESUME_S,
+        options=(SERVER_OPTIONS, OPTIONS),
+    )
+    began = time.monotonic()
+
+    def part():
+        while wire.runner._phase is not phase or len(lines.of) < len(NAMES):
+            time.sleep(0.001)
+        for line in lines.of.values():
+            line.silent.set()
+        time.sleep(90)
+        for line in lines.of.values():
+            line.silent.clear()
+
+    threading.Thread(target=part, daemon=True).start()
+    wire.play(hand_out_the_result)
+    assert time.monotonic() - began >= 90
+    all_is_exact(wire)
+    assert any(line.connections > 1 for line in lines.of.values()), "it was noticed"
+
+
 def test_who_does_not_come_back_is_a_dropout_and_the_others_go_on(tmp_path):
     lines = Lines(sony=beyond(UPLOAD_BYTES // 2))
     wire = wired(tmp_path, lines, resume_s=0.5)
@@ -181,6 +215,10 @@ def hello(session=bytes(SESSION_BYTES)):
     return Hello(ctx=b"c", session=session)
 
 
+def said(stream):
+    return (make() for make in stream.frames())
+
+
 def test_nobody_goes_on_with_the_session_of_another_process():
     lobby = Hub().open(b"c", NAMES)
     lobby.join("sony", hello())
@@ -215,14 +253,14 @@ def test_what_a_member_has_taken_is_forgotten_and_never_sent_again():
     stream = lobby.join("sony", hello())
     for number in range(3):
         lobby.send("sony", CoordinatorFrame(key_list=bytes([number])))
-    sent = stream.frames()
+    sent = said(stream)
     assert next(sent).WhichOneof("frame") == "welcome"
     assert [next(sent).key_list for _ in range(3)] == [b"\0", b"\1", b"\2"]
     stream.seat.take(stream.number, MemberFrame(advertise=b"a", taken=2), lambda _: None)
     with pytest.raises(LocalFault) as refusal:
         lobby.join("sony", hello(), taken=1)
     assert refusal.value.code == "RNM-FORM-0002"
-    again = lobby.join("sony", hello(), taken=2).frames()
+    again = said(lobby.join("sony", hello(), taken=2))
     assert (next(again).taken, next(again).key_list) == (1, b"\2")
     assert list(sent) == [], "the stream before is over"
 
@@ -251,10 +289,49 @@ def test_the_last_word_of_a_closed_attempt_is_still_heard():
     lobby.join("sony", hello()).detach()
     lobby.dismiss("sony", LocalFault("RNM-SECAGG-0002", what="a", why="too few", mend="b"))
     hub.close(b"c")
-    again = list(hub.find(b"c", "sony").join("sony", hello()).frames())
+    again = list(said(hub.find(b"c", "sony").join("sony", hello())))
     assert [frame.WhichOneof("frame") for frame in again] == ["welcome", "abort"]
     with pytest.raises(LocalFault):
         hub.find(b"c", "nec").join("nec", hello())
+
+
+def test_no_frame_lies_with_a_reader_or_a_sender_once_it_is_handed_on(monkeypatch):
+    """Else a chunk of 1 MiB for each member, in both directions, for as long as nobody says more."""
+
+    class Frame:
+        taken = 0
+
+        def SerializeToString(self):  # noqa: N802  # protobuf's name
+            return b"x"
+
+    lobby = Hub(resume_s=0.01).open(b"c", NAMES)
+    monkeypatch.setattr(exchange.Lobby, "tell", lambda lobby, happening: None)
+    dead = []
+
+    def frames():
+        for _ in range(3):
+            frame = Frame()
+            seen = weakref.ref(frame)
+            yield frame
+            del frame
+            dead.append(seen() is None)
+
+    lobby.join("sony", hello()).read(frames())
+    assert dead == [True] * 3
+    stream = lobby.join("nec", hello())
+    made = []
+
+    def make():
+        frame = Frame()
+        made.append(weakref.ref(frame))
+        return frame
+
+    lobby.send("nec", make)
+    sent = stream.frames()
+    next(sent)
+    kept_by_grpc = next(sent)
+    assert exchange.write(kept_by_grpc) == b"x"
+    assert made[0]() is None
 
 
 # What a coordinator may not do.
@@ -272,8 +349,8 @@ def test_a_coordinator_that_answers_hello_otherwise_is_refused(tmp_path, monkeyp
     frames = exchange.Stream.frames
 
     def bent(stream):
-        for number, frame in enumerate(frames(stream)):
-            yield frame if number else bend(frame)
+        for number, make in enumerate(frames(stream)):
+            yield make if number else partial(bend, make())
 
     monkeypatch.setattr(exchange.Stream, "frames", bent)
     wire = Wire(tmp_path, timeout_s=2.0).play()
@@ -286,9 +363,10 @@ def test_a_coordinator_that_counts_frames_it_was_never_sent_is_refused(tmp_path,
     frames = exchange.Stream.frames
 
     def bent(stream):
-        for number, frame in enumerate(frames(stream)):
+        for number, make in enumerate(frames(stream)):
+            frame = make()
             frame.taken = frame.taken if number == 0 else 1000
-            yield frame
+            yield partial(type(frame).FromString, frame.SerializeToString())
 
     monkeypatch.setattr(exchange.Stream, "frames", bent)
     wire = Wire(tmp_path, timeout_s=2.0).play()

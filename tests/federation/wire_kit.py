@@ -7,6 +7,7 @@ from functools import partial
 import grpc
 from secagg_members import NAMES, Members, signing_key
 
+from federation import exchange
 from federation.exchange import ExchangeService, Hub
 from federation.journal import RunJournal
 from federation.rounds.attempt import AttemptRunner
@@ -14,7 +15,7 @@ from federation.rounds.spool import Spool
 from fedproto.errors import FederationError
 from fedproto.secagg.keying_messages import EncryptedShares
 from fedproto.secagg.messages import decode, encode
-from fedproto.v1.exchange_pb2 import CoordinatorFrame, MemberFrame
+from fedproto.v1.exchange_pb2 import MemberFrame
 from member_node.egress import EgressJournal
 from member_node.gate import gated
 from member_node.session import ExchangeSession, TrainedDelta
@@ -35,9 +36,14 @@ class Wire:
         resume_s=5.0,
         between=None,
         least_groups=1,
+        session_s=PATIENCE_S,
+        options=((), ()),
     ):
         """Prepare; `between(name, port)` may put something on the line and return its port."""
         self.root = root
+        self.session_s = session_s
+        # gRPC's, of the coordinator and of a member.
+        self.options = options
         self.between = between or (lambda _, port: port)
         self.members = members or Members()
         self.hub = Hub(resume_s)
@@ -80,7 +86,7 @@ class Wire:
             finally:
                 self.lobby.close()
             for name, future in playing.items():
-                self.outcomes[name] = future.exception(PATIENCE_S) or future.result()
+                self.outcomes[name] = future.exception(self.session_s) or future.result()
         self.spool.close()
         return self
 
@@ -95,7 +101,7 @@ class Wire:
         trained.set_result(TrainedDelta(delta=self.members.delta(name), weight=1.0))
         to = f"127.0.0.1:{self.between(name, port)}"
         try:
-            with grpc.insecure_channel(to) as channel:
+            with grpc.insecure_channel(to, self.options[1]) as channel:
                 return self.session(name, gated(channel, journal, to), trained).run()
         finally:
             server.stop(0)
@@ -111,7 +117,7 @@ class Wire:
             sign_audit=lambda finding: self.findings.setdefault(name, finding),
             note_opened=lambda survivors: self.opened.setdefault(name, survivors),
             sign_receipt=lambda upload: self.receipts.setdefault(name, upload),
-            timeout_s=PATIENCE_S,
+            timeout_s=self.session_s,
             patience_s=self.patience_s,
         )
 
@@ -122,9 +128,9 @@ class Wire:
         def session(requests, context):
             return service.Session(self._kept(name, requests), context)
 
-        server = grpc.server(ThreadPoolExecutor(2))
+        server = grpc.server(ThreadPoolExecutor(4), options=self.options[0])
         handler = grpc.stream_stream_rpc_method_handler(
-            session, MemberFrame.FromString, CoordinatorFrame.SerializeToString
+            session, MemberFrame.FromString, exchange.write
         )
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("fedproto.v1.Exchange", {"Session": handler}),)
