@@ -28,7 +28,7 @@ _PUT_S = 0.5
 # How often one member may connect in one attempt; each time costs the others next to nothing.
 MAX_STREAMS = 1000
 # Lobbies that are kept for a while after they were closed.
-_KEPT = 4
+_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,16 +73,18 @@ class ExchangeLink:
             self._call.cancel()
 
     def _run(self) -> None:
-        broke_at = time.monotonic()
-        pause_s = _FIRST_PAUSE_S
+        broke_at, pause_s = time.monotonic(), _FIRST_PAUSE_S
         while True:
-            taken = self._taken
+            numbered, began = _Numbered(), time.monotonic()
             try:
-                self._stream()
+                self._stream(numbered)
             except grpc.RpcError as error:
                 now = time.monotonic()
-                if self._taken > taken:
-                    broke_at, pause_s = now, _FIRST_PAUSE_S
+                # A stream that was there counts, however long it was silent.
+                if numbered.stream:
+                    broke_at = now
+                if now - began > _LONGEST_PAUSE_S:
+                    pause_s = _FIRST_PAUSE_S
                 if not is_broken_connection(error) or now - broke_at > self._patience_s:
                     self._deliver(from_rpc_error(error, self._channel.to))
                     return
@@ -96,9 +98,8 @@ class ExchangeLink:
                 return
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _stream(self) -> None:
+    def _stream(self, numbered: "_Numbered") -> None:
         """Carry frames until the stream ends in order; raise grpc.RpcError or FederationError."""
-        numbered = _Numbered()
         stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         left_s = max(self._deadline - time.monotonic(), 0.001)
         self._call = call = stub.Session(self._outgoing(numbered), timeout=left_s)

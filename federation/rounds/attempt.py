@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from weakref import ref
 
 from federation.exchange import Framed, Gone, Lobby
 from federation.journal import RunJournal
@@ -129,11 +130,10 @@ class AttemptRunner:
 
     def _culprits(self, error: FederationError) -> list[MemberId]:
         """Return the members that an error names."""
+        named: tuple[str, ...] = (error.peer,) if isinstance(error, PeerFault) else ()
         if isinstance(error, IdentifiableAbort):
-            return list(error.culprits)
-        if isinstance(error, PeerFault) and error.peer in self._content.members:
-            return [MemberId(error.peer)]
-        return []
+            named = error.culprits
+        return [name for name in self._content.members if name in named]
 
     def _play(self) -> tuple[AggregateSum, ...]:
         with telemetry.tracer().start_as_current_span("fed.round.phase") as span:
@@ -343,9 +343,11 @@ class AttemptRunner:
             raise not_genuine(auditor, "it asks for more chunks than it reads")
         server = self._group_of(auditor).server
         server.require_auditor(auditor, member, index)
+        # Weak: a request that is never fetched keeps no sum in memory once the attempt is over.
+        held = ref(server)
 
         def chunk() -> CoordinatorFrame:
-            data = server.read_masked(member, index)
+            data = now.read_masked(member, index) if (now := held()) else b""
             return CoordinatorFrame(chunk=UploadChunk(index=index, data=data))
 
         self._lobby.send(auditor, chunk)

@@ -3,6 +3,7 @@
 import threading
 import time
 import weakref
+from concurrent.futures import Future
 from functools import partial
 
 import grpc
@@ -185,6 +186,37 @@ def test_who_does_not_come_back_is_a_dropout_and_the_others_go_on(tmp_path):
     all_is_exact(wire, ("honda", "nec", "softbank"))
     assert wire.runner.excluded == {"sony": "RNM-TLS-0001"}
     assert wire.outcomes["sony"].code == "RNM-TLS-0001"
+
+
+class Training(Wire):
+    """Members whose trainers take a while."""
+
+    def __init__(self, root, takes_s, **options):
+        super().__init__(root, **options)
+        self._takes_s = takes_s
+
+    def session(self, name, channel, trained):
+        later = Future()
+        threading.Timer(self._takes_s, lambda: later.set_result(trained.result())).start()
+        return super().session(name, channel, later)
+
+
+def test_a_stream_that_was_silent_for_longer_than_the_patience_is_opened_again(tmp_path):
+    """While a member trains nothing is said: the patience is with a line that is broken."""
+    lines = Lines()
+    wire = Training(tmp_path, 3.0, members=Members(PARAMETERS), between=lines, resume_s=0.8)
+
+    def cut():
+        while not wire.words("shared"):
+            time.sleep(0.002)
+        for _ in range(2):
+            lines.cut()
+            time.sleep(1.2)
+
+    threading.Thread(target=cut, daemon=True).start()
+    wire.play(hand_out_the_result)
+    all_is_exact(wire)
+    assert all(line.connections >= 3 for line in lines.of.values())
 
 
 def test_what_is_sent_again_is_in_the_journal_again_and_says_the_same(tmp_path):
