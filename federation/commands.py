@@ -116,6 +116,8 @@ def propose_(args: argparse.Namespace, console: Console) -> Reply:
     plan = _read_plan(Path(args.plan))
     data: dict[str, Any] = {"plan_sha256": plan.digest, "members": list(plan.members)}
     words = f"{plan.training.rounds} × {plan.training.steps}, {', '.join(plan.members)}"
+    if plan.aggregation.groups > 1:
+        words += f"\n{plan.aggregation.groups} groups, {plan.aggregation.combine.value}"
     if args.dry_run:
         return Reply(data={**data, "plan": to_json(plan)}, text=f"plan {plan.digest}\n{words}")
     with CoordinatorClient(Path(args.dir)) as client:
