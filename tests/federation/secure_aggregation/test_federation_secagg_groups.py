@@ -236,6 +236,26 @@ def test_no_reveal_of_one_group_holds_shares_of_another(attempt):
     assert refusal.value.peer == COORDINATOR
 
 
+def test_an_attempt_made_again_in_other_groups_is_confirmed_by_nobody_that_revealed(attempt):
+    """The same deltas summed in other groups: differences of the sums would show single members."""
+    _, parts = grouped(attempt, 20, 4)
+    play(parts[0])
+    opened = tuple(parts[0].listed)
+    again = attempt(20, tolerated=1, groups=4, attempt=2)
+    for name in opened:
+        again.clients[name] = again.client(name, opened=opened)
+    again.advertise()
+    others = parts_of(again)
+    assert all(tuple(part.listed) != opened for part in others)
+    for part in others:
+        part.share()
+        part.mask()
+        for name in set(part.listed) & set(opened):
+            with pytest.raises(PeerFault) as refusal:
+                part.clients[name].confirm(part.survivor_list)
+            assert refusal.value.code == "RNM-SECAGG-0003"
+
+
 def test_an_abort_names_members_of_its_group_only(attempt):
     _, (part, *_) = grouped(attempt, 20, 4)
     part.share()
