@@ -275,6 +275,8 @@ def sealed(party: Party, body, channel: grpc.Channel) -> bytes:
 class Federation:
     """A consortium of four members, or others; the coordinator is started by the caller."""
 
+    names: tuple[str, ...] = MEMBERS
+
     def __init__(self, root: Path, names: tuple[str, ...] = MEMBERS) -> None:
         self.root = root
         self.names = names
