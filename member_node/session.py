@@ -201,6 +201,7 @@ class ExchangeSession:
         with telemetry.tracer().start_as_current_span("member.upload") as span:
             survivors = self._expect("survivor_list").survivor_list
             span.set_attribute("bytes", self._masked_bytes)
+        self._chunks = ()
         confirmation = half.confirm(survivors)
         upload = Upload(digest=upload_digest, bytes=self._masked_bytes)
         # Before the confirmation, so that no sum is opened whose receipts are not in the ledger.

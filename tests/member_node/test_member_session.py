@@ -239,6 +239,24 @@ def test_a_frame_out_of_order_is_refused(attempt):
         assert "expected key_list, got confirmations" in outcome.why
 
 
+@pytest.mark.parametrize("credit", [0, 3, 1 << 31])
+def test_a_credit_for_more_than_there_is_is_refused(attempt, credit):
+    attempt.coordinator.bend["credit"] = CoordinatorFrame(credit=credit)
+    for outcome in attempt.run().values():
+        assert isinstance(outcome, PeerFault)
+        assert f"one for {credit}" in outcome.why
+
+
+def test_nothing_of_an_upload_leaves_without_a_credit(attempt):
+    """The coordinator asks for the confirmation at once: its list cannot hold a whole upload."""
+    attempt.coordinator.bend["credit"] = CoordinatorFrame(survivor_list=b"")
+    for outcome in attempt.run().values():
+        assert isinstance(outcome, PeerFault)
+    for messages in attempt.coordinator.received.values():
+        frames = [MemberFrame.FromString(message) for message in messages]
+        assert all(frame.WhichOneof("frame") != "masked_chunk" for frame in frames)
+
+
 def test_a_refused_message_is_kept_as_evidence(attempt):
     attempt.coordinator.bend["survivor_list"] = CoordinatorFrame(survivor_list=b"\x0a\x03bad")
     outcomes = attempt.run()
