@@ -34,7 +34,7 @@ from fedproto.calibration import fastest_keystream
 from fedproto.identity import SigningKey
 from fedproto.ids import Digest, MemberId, RunId
 from fedproto.layout import FlatVector
-from member_node.secagg_client import SecAggClient
+from member_node.secagg_client import MaskedUpload, SecAggClient
 
 from chart import log_chart  # isort: skip
 
@@ -167,12 +167,18 @@ class Ours:
     def _upload(self, name: MemberId, shares: bytes) -> int:
         clock, server = self.clock, self.server
         delta = self.deltas[self.names.index(name)]
-        upload = clock("mask", self.clients[name].mask, shares, delta, 1.0, os.urandom(32))
+        upload = clock("mask", self._masked, name, shares, delta)
         chunks = clock("client", list[bytes], upload.chunks)
         clock("server", server.receive_header, name, upload.header)
         for index, data in enumerate(chunks):
             clock("server", server.receive_chunk, name, index, data)
         return len(upload.header) + sum(map(len, chunks))
+
+    def _masked(self, name: MemberId, shares: bytes, delta: FlatVector) -> MaskedUpload:
+        upload = self.clients[name].mask(shares, delta, 1.0, os.urandom(32))
+        # Chunks are masked as they are read; the header needs them all.
+        _ = upload.header
+        return upload
 
     def _unmask(self) -> FlatVector:
         clock, server = self.clock, self.server

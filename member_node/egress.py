@@ -26,6 +26,7 @@ KINDS: dict[str, str] = {
     "exchange.hello": "the digest of the round authorisation that was consented to",
     "exchange.advertise": "public keys of one attempt, signed",
     "exchange.encrypted_shares": "seed shares, encrypted to the other members",
+    "exchange.upload_begin": "the word that a masked upload follows",
     "exchange.masked_header": "sizes and digests of the masked upload, signed",
     "exchange.masked_chunk": "a part of the masked upload",
     "exchange.confirm": "a signature over the list of survivors",

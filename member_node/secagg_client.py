@@ -18,7 +18,6 @@ asked twice. The secrets of a client exist in memory only, so a restart never re
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import Enum
 
 from fedproto.authorisation import SignedAuthorisation
@@ -75,13 +74,29 @@ _NEXT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedUpload:
-    """What leaves the premises: a signed header and the chunks that it names."""
+    """What leaves the premises: chunks, masked as they are read, and a signed header that names them."""
 
-    header: bytes
-    chunks: MaskedVector = field(repr=False)
-    digest: Digest
+    def __init__(self, chunks: MaskedVector, sign: Callable[[MaskedVector], MaskedHeader]) -> None:
+        self.chunks = chunks
+        self._sign = sign
+        self._signed: MaskedHeader | None = None
+
+    @property
+    def header(self) -> bytes:
+        """The header; masks what is not masked yet, and signs once."""
+        return encode(self._made)
+
+    @property
+    def digest(self) -> Digest:
+        """The digest that the receipt names."""
+        return Digest(self._made.header.root.hex())
+
+    @property
+    def _made(self) -> MaskedHeader:
+        if self._signed is None:
+            self._signed = self._sign(self.chunks)
+        return self._signed
 
 
 class SecAggClient:
@@ -219,19 +234,21 @@ class SecAggClient:
             masked = ring.mask(vector, self._secrets.mask_seeds(), self._keystream)
             # From here on only the shares of others are needed: forget the own secrets.
             self._keys = None
-            digests = masked.chunk_digests()
-            header = UploadHeader(
-                ctx=self._seen.ctx,
-                member=self._seen.member,
-                h1=self._seen.h1,
-                h2=self._seen.h2,
-                root=upload_root(masked.words, digests),
-            ).signed_by(self._key)
-            self._seen.sent = header
-            message = MaskedHeader(header=header, words=masked.words, chunk_digests=digests)
-            return MaskedUpload(
-                header=encode(message), chunks=masked, digest=Digest(header.root.hex())
-            )
+            return MaskedUpload(masked, self._sign_upload)
+
+    def _sign_upload(self, masked: MaskedVector) -> MaskedHeader:
+        if self._phase is not _Phase.CONFIRM:
+            raise forbidden("an upload is signed before its sum is confirmed, and not later")
+        digests = masked.chunk_digests()
+        header = UploadHeader(
+            ctx=self._seen.ctx,
+            member=self._seen.member,
+            h1=self._seen.h1,
+            h2=self._seen.h2,
+            root=upload_root(masked.words, digests),
+        ).signed_by(self._key)
+        self._seen.sent = header
+        return MaskedHeader(header=header, words=masked.words, chunk_digests=digests)
 
     def confirm(self, survivor_list: bytes) -> bytes:
         """Phase 3: check U3 and sign it; this member confirms no other set, ever."""

@@ -27,6 +27,7 @@ from fedproto.v1.exchange_pb2 import (
     ChunkRequest,
     CoordinatorFrame,
     MemberFrame,
+    UploadBegin,
     UploadChunk,
 )
 from member_node.exchange_link import Arrival, ExchangeLink
@@ -162,8 +163,8 @@ class ExchangeSession:
         self._sign_receipt = sign_receipt
         self._sign_audit = sign_audit
         self._note_opened = note_opened
-        # What is masked and waits for the coordinator's credit.
-        self._chunks: Sequence[bytes] = ()
+        # What is masked and sent as the coordinator's credits come.
+        self._masked: Masked | None = None
         self._sent = 0
         self._masked_bytes = 0
         self.last_received = b""
@@ -197,13 +198,15 @@ class ExchangeSession:
         share_list = self._expect("share_list").share_list
         for complaint in half.check_shares(share_list):
             self._link.put(MemberFrame(complaint=complaint))
-        upload_digest = self._upload(share_list, self._await_trained())
+        self._upload(share_list, self._await_trained())
         with telemetry.tracer().start_as_current_span("member.upload") as span:
             survivors = self._expect("survivor_list").survivor_list
             span.set_attribute("bytes", self._masked_bytes)
-        self._chunks = ()
         confirmation = half.confirm(survivors)
-        upload = Upload(digest=upload_digest, bytes=self._masked_bytes)
+        if self._masked is None:
+            raise _out_of_order("an upload", "its confirmation")
+        upload = Upload(digest=self._masked.digest, bytes=self._masked_bytes)
+        self._masked = None
         # Before the confirmation, so that no sum is opened whose receipts are not in the ledger.
         self._sign_receipt(upload)
         self._link.put(MemberFrame(confirm=confirmation))
@@ -239,23 +242,27 @@ class ExchangeSession:
         chunk = self._expect("chunk").chunk
         return chunk.index, chunk.data
 
-    def _upload(self, share_list: bytes, trained: TrainedDelta) -> Digest:
+    def _upload(self, share_list: bytes, trained: TrainedDelta) -> None:
         with telemetry.tracer().start_as_current_span("member.mask") as span:
-            masked = self._half.mask(share_list, trained.delta, trained.weight, self._rounding_seed)
+            self._masked = self._half.mask(
+                share_list, trained.delta, trained.weight, self._rounding_seed
+            )
             span.set_attribute("parameters", trained.delta.size)
         self._trained = None
-        self._chunks = masked.chunks
-        self._link.put(MemberFrame(masked_header=masked.header))
-        return masked.digest
+        self._link.put(MemberFrame(upload_begin=UploadBegin()))
 
     def _send_chunks(self, credit: int) -> None:
-        """Send as many more chunks as the coordinator has room for."""
-        if not 0 < credit <= len(self._chunks) - self._sent:
+        """Mask and send as many more chunks as the coordinator has room for; last, what signs them."""
+        masked = self._masked
+        if masked is None or not 0 < credit <= len(masked.chunks) - self._sent:
             raise _out_of_order("a credit for chunks that are due", f"one for {credit}")
         for index in range(self._sent, self._sent + credit):
-            self._link.put(partial(_chunk_frame, self._chunks, index))
-            self._masked_bytes += len(self._chunks[index])
+            # Masked here, while the one before is on its way.
+            self._masked_bytes += len(masked.chunks[index])
+            self._link.put(partial(_chunk_frame, masked.chunks, index))
         self._sent += credit
+        if self._sent == len(masked.chunks):
+            self._link.put(MemberFrame(masked_header=masked.header))
 
     def _expect(self, kind: str) -> CoordinatorFrame:
         """Return the next frame, which must be of this kind."""

@@ -35,15 +35,6 @@ _LATE = "RNM-SECAGG-0005"
 _TOO_FEW = "RNM-SECAGG-0002"
 # Requests that wait for one auditor; it has half as many under way.
 _UNREAD = 8
-# The phase that a frame answers: the same bytes may come again later, and are no answer then.
-_ANSWERS = {
-    "advertise": Phase.ADVERTISE,
-    "encrypted_shares": Phase.SHARE,
-    "masked_chunk": Phase.UPLOAD,
-    "confirm": Phase.CONFIRM,
-    "reveal": Phase.REVEAL,
-    "audited": Phase.AUDIT,
-}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -184,7 +175,7 @@ class AttemptRunner:
         self._received[member] += frame.ByteSize()
         try:
             complete = self._hand_over(member, frame)
-            answers = _ANSWERS.get(frame.WhichOneof("frame") or "")
+            answers = phases.ANSWERS.get(frame.WhichOneof("frame") or "")
             group, phase = self._group_of(member), self._phase
             if complete and answers is phase and member in group.attempt.waiting:
                 group.attempt = phases.answered(group.attempt, member)
@@ -212,7 +203,7 @@ class AttemptRunner:
                 return self._relay("complaint", server.receive_complaint(member, frame.complaint))
             case "opening":
                 return self._relay("opening", server.receive_opening(member, frame.opening))
-            case "masked_header" | "masked_chunk":
+            case "upload_begin" | "masked_chunk" | "masked_header":
                 return self._take_upload(member, frame)
             case "confirm":
                 server.receive_confirm(member, frame.confirm)
@@ -238,14 +229,18 @@ class AttemptRunner:
         return True
 
     def _take_upload(self, member: MemberId, frame: MemberFrame) -> bool:
-        """Take a header or a chunk, and tell who may send more."""
+        """Take a part of an upload, and tell who may send more."""
         complete, chunk = False, frame.masked_chunk
         server = self._group_of(member).server
-        if frame.WhichOneof("frame") == "masked_chunk":
-            complete = server.receive_chunk(member, chunk.index, chunk.data)
-            self._credits.spend(member)
-        elif server.receive_header(member, frame.masked_header):
-            self._credits.open(member, server.upload_chunks)
+        match frame.WhichOneof("frame"):
+            case "upload_begin":
+                server.begin_upload(member)
+                self._credits.open(member, server.upload_chunks)
+            case "masked_chunk":
+                complete = server.receive_chunk(member, chunk.index, chunk.data)
+                self._credits.spend(member)
+            case _:
+                complete = server.receive_header(member, frame.masked_header)
         self._grant()
         return complete
 

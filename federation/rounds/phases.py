@@ -45,6 +45,17 @@ DONE_WORDS = {
     Phase.AUDIT: "audited",
 }
 
+# The phase that a frame answers: the same bytes may come again later, and are no answer then.
+ANSWERS = {
+    "advertise": Phase.ADVERTISE,
+    "encrypted_shares": Phase.SHARE,
+    "masked_chunk": Phase.UPLOAD,
+    "masked_header": Phase.UPLOAD,
+    "confirm": Phase.CONFIRM,
+    "reveal": Phase.REVEAL,
+    "audited": Phase.AUDIT,
+}
+
 NEXT = {
     Phase.ADVERTISE: Phase.SHARE,
     Phase.SHARE: Phase.UPLOAD,

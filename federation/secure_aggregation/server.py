@@ -162,18 +162,29 @@ class SecAggServer:
         """How many chunks one upload has."""
         return self._params.upload_chunks
 
+    def begin_upload(self, member: MemberId) -> None:
+        """Phase 2: expect the chunks of a member; its header comes when all of them are masked."""
+        self._require_masking(member)
+        if self._uploads.is_known(member):
+            raise not_genuine(member, "it began its upload before")
+        self._uploads.begin(member)
+
     def receive_header(self, member: MemberId, raw: bytes) -> bool:
-        """Phase 2: take the header of a member's upload; return whether it is new."""
+        """Phase 2: take the header of a member's upload; return whether the upload is complete."""
         if self._intake.is_repeated(Phase.UPLOADS, member, raw):
-            return False
+            return member in self._uploads.complete
         message = decode(MaskedHeader, raw, peer=member)
-        if self._disputes.is_disputing(member):
-            raise not_genuine(member, "it masked without the share that it complained of")
+        self._require_masking(member)
         keying = self._keying
         self._intake.require_signed(member, message.header, h1=keying.h1, h2=keying.h2)
-        self._uploads.open(member, message)
+        complete = self._uploads.open(member, message)
         self._intake.note(Phase.UPLOADS, member, raw)
-        return True
+        return complete
+
+    def _require_masking(self, member: MemberId) -> None:
+        self._intake.require_open(Phase.UPLOADS, member)
+        if self._disputes.is_disputing(member):
+            raise not_genuine(member, "it masked without the share that it complained of")
 
     def receive_chunk(self, member: MemberId, index: int, data: bytes) -> bool:
         """Phase 2: take one chunk; return whether the member's upload is complete."""

@@ -6,6 +6,7 @@ one sum and a bit for each chunk; the chunks themselves lie where the caller say
 words. Pure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,8 +55,10 @@ class ChunksInMemory:
 
 @dataclass(slots=True, kw_only=True)
 class _Upload:
-    header: MaskedHeader
-    added: set[int] = field(default_factory=set)
+    """The digests of the chunks that are in the sum, and, when it has come, the header that signs them."""
+
+    header: MaskedHeader | None = None
+    added: dict[int, bytes] = field(default_factory=dict)
 
 
 class Uploads:
@@ -68,15 +71,27 @@ class Uploads:
         self.complete: dict[MemberId, MaskedHeader] = {}
         self.total: Words = np.zeros(params.words, params.word)
 
-    def open(self, member: MemberId, header: MaskedHeader) -> None:
-        """Expect the chunks that a verified header names; refuse a vector of another length."""
+    def begin(self, member: MemberId) -> None:
+        """Expect the chunks of a member; its header names them when all are masked."""
+        self._under_way.setdefault(member, _Upload())
+
+    def open(self, member: MemberId, header: MaskedHeader) -> bool:
+        """Take a verified header; refuse a vector of another length, or other chunks than came.
+
+        Returns whether the upload is complete now.
+        """
         if header.words != self._params.words:
             raise not_genuine(
                 member, f"its vector has {header.words} words, not {self._params.words}"
             )
         if len(header.chunk_digests) != self._params.upload_chunks:
             raise not_genuine(member, "its header names another number of chunks")
-        self._under_way[member] = _Upload(header=header)
+        upload = self._under_way.setdefault(member, _Upload())
+        for index, digest in upload.added.items():
+            if digest != header.chunk_digests[index]:
+                raise not_genuine(member, f"chunk {index} is not the one that its header signs")
+        upload.header = header
+        return self._is_complete(member, upload)
 
     def is_known(self, member: MemberId) -> bool:
         """Say whether a member's upload is under way or complete."""
@@ -89,7 +104,7 @@ class Uploads:
             PeerFault: the chunk is not the one that the header signs.
             LocalFault: it could not be kept; nothing of it is in the sum.
         """
-        self._require_signed(member, index, data)
+        digest = self._require_due(member, index, data)
         upload = self._under_way.get(member)
         if upload is None:
             return True
@@ -98,8 +113,11 @@ class Uploads:
             self._chunks.write(member, index, data)
             part = self._part(index)
             np.add(part, np.frombuffer(data, self._params.word), out=part)
-            upload.added.add(index)
-        if len(upload.added) < len(upload.header.chunk_digests):
+            upload.added[index] = digest
+        return self._is_complete(member, upload)
+
+    def _is_complete(self, member: MemberId, upload: _Upload) -> bool:
+        if upload.header is None or len(upload.added) < self._params.upload_chunks:
             return False
         self.complete[member] = upload.header
         del self._under_way[member]
@@ -118,11 +136,11 @@ class Uploads:
         Raises:
             LocalFault: RNM-CONF-0001, what was kept is not what was written.
         """
-        header = self._header(member)
+        signed = self._digests(member)[index]
         data = self._chunks.read(
             member, index, self._params.word.itemsize * self._params.chunk_words(index)
         )
-        if chunk_digest(index, data) != header.chunk_digests[index]:
+        if chunk_digest(index, data) != signed:
             raise LocalFault(
                 "RNM-CONF-0001",
                 what=f"chunk {index} of {member} cannot be used",
@@ -137,7 +155,7 @@ class Uploads:
             for index in sorted(upload.added):
                 part, data = self._part(index), self.read_chunk(member, index)
                 np.subtract(part, np.frombuffer(data, self._params.word), out=part)
-                upload.added.discard(index)
+                del upload.added[index]
             del self._under_way[member]
             self._chunks.forget(member)
 
@@ -145,18 +163,23 @@ class Uploads:
         start = index * self._params.chunk_size
         return self.total[start : start + self._params.chunk_words(index)]
 
-    def _header(self, member: MemberId) -> MaskedHeader:
-        if member in self._under_way:
-            return self._under_way[member].header
-        if member not in self.complete:
-            raise not_genuine(member, "a chunk came before its header")
-        return self.complete[member]
+    def _digests(self, member: MemberId) -> Mapping[int, bytes]:
+        """Return the digests by which a member's chunks are known, by place."""
+        if member in self.complete:
+            return dict(enumerate(self.complete[member].chunk_digests))
+        upload = self._under_way.get(member)
+        if upload is None:
+            raise not_genuine(member, "a chunk came before its upload was begun")
+        return dict(enumerate(upload.header.chunk_digests)) if upload.header else upload.added
 
-    def _require_signed(self, member: MemberId, index: int, data: bytes) -> None:
-        header = self._header(member)
-        if not 0 <= index < len(header.chunk_digests):
+    def _require_due(self, member: MemberId, index: int, data: bytes) -> bytes:
+        """Return the digest of a chunk; refuse one that has no place, or not the content that is known."""
+        known = self._digests(member)
+        if not 0 <= index < self._params.upload_chunks:
             raise not_genuine(member, f"it has no chunk {index}")
         if len(data) != self._params.word.itemsize * self._params.chunk_words(index):
             raise not_genuine(member, f"chunk {index} has {len(data)} bytes")
-        if chunk_digest(index, data) != header.chunk_digests[index]:
+        digest = chunk_digest(index, data)
+        if known.get(index, digest) != digest:
             raise not_genuine(member, f"chunk {index} is not the one that its header signs")
+        return digest

@@ -11,7 +11,7 @@ from federation.rounds.phases import Command, Phase, decide
 from federation.secure_aggregation.uploads import ChunksInMemory
 from fedproto.errors import FederationError, LocalFault
 from fedproto.outbox import SESSION_BYTES
-from fedproto.v1.exchange_pb2 import Abort, Hello, MemberFrame, UploadChunk
+from fedproto.v1.exchange_pb2 import Abort, Hello, MemberFrame, UploadBegin, UploadChunk
 
 
 class Stage:
@@ -51,9 +51,10 @@ class Stage:
 
     def upload(self, name, share_list):
         header, chunks = self.members.mask(name, share_list)
-        self.send(name, masked_header=header)
+        self.send(name, upload_begin=UploadBegin())
         for index, data in enumerate(chunks):
             self.send(name, masked_chunk=UploadChunk(index=index, data=data))
+        self.send(name, masked_header=header)
 
     def play_to(self, phase, names=NAMES):
         """Play honest members up to the beginning of a phase; return each one's last frames."""
@@ -160,8 +161,8 @@ def test_a_frame_out_of_place_puts_its_sender_out_and_nobody_else(frame):
 def test_an_upload_longer_than_the_plan_says_is_cut_off():
     stage = Stage()
     last = stage.play_to(Phase.UPLOAD)
-    header, chunks = stage.members.mask("nec", last["nec"][-1].share_list)
-    stage.send("nec", masked_header=header)
+    _, chunks = stage.members.mask("nec", last["nec"][-1].share_list)
+    stage.send("nec", upload_begin=UploadBegin())
     stage.send("nec", masked_chunk=UploadChunk(index=len(chunks), data=chunks[0]))
     assert stage.runner.excluded.keys() == {"nec"}
     assert stage.received("nec")[-1] is None

@@ -10,7 +10,7 @@ from federation.rounds.credits import MOST, ROOM, Credits
 from federation.rounds.phases import Phase
 from fedproto.errors import PeerFault
 from fedproto.secagg.params import UPLOAD_CHUNK_WORDS
-from fedproto.v1.exchange_pb2 import UploadChunk
+from fedproto.v1.exchange_pb2 import UploadBegin, UploadChunk
 
 
 def held(turns):
@@ -84,7 +84,7 @@ def test_a_member_that_sends_more_than_its_credit_is_out_and_nobody_else():
     stage = Stage(members=Members(5 * UPLOAD_CHUNK_WORDS))
     last = stage.play_to(Phase.UPLOAD)
     header, chunks = stage.members.mask("nec", last["nec"][-1].share_list)
-    stage.send("nec", masked_header=header)
+    stage.send("nec", upload_begin=UploadBegin())
     assert [frame.credit for frame in stage.received("nec")] == [MOST]
     for index in range(MOST):
         stage.send("nec", masked_chunk=UploadChunk(index=index, data=chunks[index]))
@@ -93,7 +93,9 @@ def test_a_member_that_sends_more_than_its_credit_is_out_and_nobody_else():
     assert sum(frame.credit for frame in more) == len(chunks) - MOST
     for index in (4, 5):
         stage.send("nec", masked_chunk=UploadChunk(index=index, data=chunks[index]))
+    stage.send("nec", masked_header=header)
     assert not stage.runner.excluded
+    assert "nec" in stage.attempt.answered
     # The same chunk once more: there is no credit for it.
     stage.send("nec", masked_chunk=UploadChunk(index=0, data=chunks[0]))
     assert stage.runner.excluded == {"nec": "RNM-SECAGG-0001"}
@@ -102,10 +104,9 @@ def test_a_member_that_sends_more_than_its_credit_is_out_and_nobody_else():
 
 def test_the_place_of_a_member_that_is_lost_goes_to_the_others():
     stage = Stage(members=Members(5 * UPLOAD_CHUNK_WORDS))
-    last = stage.play_to(Phase.UPLOAD)
+    stage.play_to(Phase.UPLOAD)
     for name in NAMES:
-        header, _ = stage.members.mask(name, last[name][-1].share_list)
-        stage.send(name, masked_header=header)
+        stage.send(name, upload_begin=UploadBegin())
         stage.received(name)
     assert held(stage.runner._credits) == 4 * MOST
     stage.runner._lose("sony", "RNM-TLS-0001")

@@ -188,6 +188,41 @@ def test_who_does_not_come_back_is_a_dropout_and_the_others_go_on(tmp_path):
     assert wire.outcomes["sony"].code == "RNM-TLS-0001"
 
 
+def test_a_chunk_leaves_while_the_next_one_is_masked(tmp_path):
+    """Masking stops before the last chunk until the coordinator has the first one: it would never come."""
+    wire = wired(tmp_path, Lines())
+    waited = []
+
+    class Waiting:
+        def __init__(self, name, upload):
+            self.name, self.upload, self.chunks = name, upload, self
+            self.digest = None
+
+        def __len__(self):
+            return len(self.upload.chunks)
+
+        def __getitem__(self, index):
+            if index == 3 and self.name not in waited:
+                while not any(
+                    f.WhichOneof("frame") == "masked_chunk" for f in wire.frames[self.name]
+                ):
+                    time.sleep(0.001)
+                waited.append(self.name)
+            return self.upload.chunks[index]
+
+        @property
+        def header(self):
+            self.digest = self.upload.digest
+            return self.upload.header
+
+    for name, half in wire.members.halves.items():
+        mask = half.mask
+        half.mask = lambda *words, name=name, mask=mask: Waiting(name, mask(*words))
+    wire.play(hand_out_the_result)
+    all_is_exact(wire)
+    assert sorted(waited) == list(NAMES)
+
+
 class Training(Wire):
     """Members whose trainers take a while."""
 

@@ -90,7 +90,7 @@ class ExchangeHalf:
         frame = next(frames, None)
         if frame is not None and frame.WhichOneof("frame") == kind:
             return frame
-        for list_kind in _LISTS[_SENT.index(kind) :]:
+        for list_kind in _LISTS[_SENT.index("masked_header" if kind in _PARTS else kind) :]:
             self._meet[list_kind].abort()
         raise _LeftError
 
@@ -122,14 +122,17 @@ class ExchangeHalf:
         half.receive_shares(name, self._next(frames, "encrypted_shares").encrypted_shares)
         share_list = self._together("share_list", half.close_shares)[name]
         yield "share_list", CoordinatorFrame(share_list=share_list)
-        half.receive_header(name, self._next(frames, "masked_header").masked_header)
+        self._next(frames, "upload_begin")
+        half.begin_upload(name)
         yield "credit", CoordinatorFrame(credit=half.upload_chunks)
-        complete = False
-        while not complete:
-            chunk = next(frames).masked_chunk
+        for _ in range(half.upload_chunks):
+            chunk = self._next(frames, "masked_chunk").masked_chunk
             # The sum is one accumulator: its additions must not interleave.
             with self._adding:
-                complete = half.receive_chunk(name, chunk.index, chunk.data)
+                half.receive_chunk(name, chunk.index, chunk.data)
+        header = self._next(frames, "masked_header").masked_header
+        with self._adding:
+            assert half.receive_header(name, header)
         survivors = self._together("survivor_list", half.close_uploads)
         yield "survivor_list", CoordinatorFrame(survivor_list=survivors)
         half.receive_confirm(name, self._next(frames, "confirm").confirm)
@@ -149,6 +152,7 @@ class _LeftError(Exception):
 
 
 _SENT = ("advertise", "encrypted_shares", "masked_header", "confirm", "reveal")
+_PARTS = ("upload_begin", "masked_chunk")
 _LISTS = ("key_list", "share_list", "survivor_list", "confirmations", "transcript", "result")
 
 

@@ -21,20 +21,45 @@ def blocks(words: Words) -> Iterator[tuple[int, Words]]:
         yield chunk, words[start : start + size]
 
 
+class Masking(MaskedVector):
+    """A vector that is masked as its chunks are asked for, in order: one is sent while the next is made.
+
+    Holds the delta and the seeds until the last block is masked. Not to be shared between threads.
+    """
+
+    __slots__ = ("_left", "_masked", "_masks", "_rounding")
+
+    def __init__(
+        self, vector: QuantisedVector, seeds: Sequence[MaskSeed], keystream: type[Keystream]
+    ) -> None:
+        words = np.empty(vector.words, vector.word)
+        super().__init__(words)
+        self._left = blocks(words)
+        self._masked = 0
+        self._rounding: Rounding | None = Rounding(vector, keystream)
+        self._masks: Masks | None = Masks(seeds, keystream)
+
+    def _require(self, words: int) -> None:
+        while self._masked < min(words, self._words.size):
+            assert self._rounding is not None  # noqa: S101  # dropped with the last block
+            assert self._masks is not None  # noqa: S101
+            chunk, block = next(self._left)
+            self._rounding.write(chunk, block)
+            self._masks.apply(chunk, block)
+            self._masked += block.size
+        if self._masked == self._words.size:
+            self._rounding = self._masks = None
+
+
 def mask(
     vector: QuantisedVector,
     seeds: Sequence[MaskSeed],
     keystream: type[Keystream] = GcmKeystream,
 ) -> MaskedVector:
-    """Quantise and mask; refuse to send a vector without a mask."""
+    """Quantise and mask, as the chunks are read; refuse to send a vector without a mask."""
     if not seeds:
         raise ValueError("a vector without a mask has no wire form")
-    words = np.empty(vector.words, vector.word)
-    rounding, masks = Rounding(vector, keystream), Masks(seeds, keystream)
-    for chunk, block in blocks(words):
-        rounding.write(chunk, block)
-        masks.apply(chunk, block)
-    return MaskedVector(words)
+    return Masking(vector, seeds, keystream)
 
 
 def unmask(

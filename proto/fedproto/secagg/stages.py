@@ -80,10 +80,14 @@ class QuantisedVector(Secret):
 class MaskedVector(Sequence[bytes]):
     """What may leave the premises: the masked words, as a sequence of upload chunks."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_digests", "_words")
 
     def __init__(self, words: Words) -> None:
         self._words = words
+        self._digests: list[bytes] = []
+
+    def _require(self, words: int) -> None:
+        """Have the first so many words masked; here they all are."""
 
     def __len__(self) -> int:
         return (self._words.nbytes + UPLOAD_CHUNK_BYTES - 1) // UPLOAD_CHUNK_BYTES
@@ -98,6 +102,7 @@ class MaskedVector(Sequence[bytes]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         size = UPLOAD_CHUNK_BYTES // self._words.itemsize
+        self._require((index + 1) * size)
         return self._words[index * size : (index + 1) * size].tobytes()
 
     @property
@@ -107,11 +112,14 @@ class MaskedVector(Sequence[bytes]):
 
     def chunk_digests(self) -> tuple[bytes, ...]:
         """Return the digest of each chunk."""
+        size = UPLOAD_CHUNK_BYTES // self._words.itemsize
         raw = self._words.data.cast("B")
-        return tuple(
-            chunk_digest(index, raw[start : start + UPLOAD_CHUNK_BYTES])
-            for index, start in enumerate(range(0, len(raw), UPLOAD_CHUNK_BYTES))
-        )
+        for index in range(len(self._digests), len(self)):
+            # Hashed while it is in the cache.
+            self._require((index + 1) * size)
+            start = index * UPLOAD_CHUNK_BYTES
+            self._digests.append(chunk_digest(index, raw[start : start + UPLOAD_CHUNK_BYTES]))
+        return tuple(self._digests)
 
 
 def chunk_digest(index: int, data: bytes | memoryview) -> bytes:

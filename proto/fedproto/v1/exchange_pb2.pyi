@@ -18,6 +18,10 @@ class Welcome(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class UploadBegin(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class UploadChunk(_message.Message):
     __slots__ = ("index", "data")
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -45,7 +49,7 @@ class Abort(_message.Message):
     def __init__(self, code: _Optional[str] = ..., why: _Optional[str] = ..., culprit: _Optional[str] = ...) -> None: ...
 
 class MemberFrame(_message.Message):
-    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort", "complaint", "opening", "read_chunk", "audited", "taken")
+    __slots__ = ("hello", "advertise", "encrypted_shares", "masked_header", "masked_chunk", "confirm", "reveal", "abort", "complaint", "opening", "read_chunk", "audited", "upload_begin", "taken")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTED_SHARES_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +62,7 @@ class MemberFrame(_message.Message):
     OPENING_FIELD_NUMBER: _ClassVar[int]
     READ_CHUNK_FIELD_NUMBER: _ClassVar[int]
     AUDITED_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_BEGIN_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     advertise: bytes
@@ -71,8 +76,9 @@ class MemberFrame(_message.Message):
     opening: bytes
     read_chunk: ChunkRequest
     audited: bytes
+    upload_begin: UploadBegin
     taken: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., read_chunk: _Optional[_Union[ChunkRequest, _Mapping]] = ..., audited: _Optional[bytes] = ..., taken: _Optional[int] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., advertise: _Optional[bytes] = ..., encrypted_shares: _Optional[bytes] = ..., masked_header: _Optional[bytes] = ..., masked_chunk: _Optional[_Union[UploadChunk, _Mapping]] = ..., confirm: _Optional[bytes] = ..., reveal: _Optional[bytes] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., complaint: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., read_chunk: _Optional[_Union[ChunkRequest, _Mapping]] = ..., audited: _Optional[bytes] = ..., upload_begin: _Optional[_Union[UploadBegin, _Mapping]] = ..., taken: _Optional[int] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("model_out", "ledger_index", "included")

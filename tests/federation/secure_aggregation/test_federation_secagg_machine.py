@@ -127,16 +127,19 @@ class Coordinator(RuleBasedStateMachine):
                     entry = sent.entries[self.lists[dealer].index(name)]
                     dealt.append(DealtShare(header=sent.header, entry=entry))
             raw = encode(ShareList(dealt=tuple(dealt)))
-            run = self.run
-            self.ask("mask", name, run.clients[name].mask, raw, run.deltas[name], 0.5, bytes(32))
+            self.ask("mask", name, self.upload, name, raw)
+
+    def upload(self, name, share_list):
+        delta = self.run.deltas[name]
+        return self.run.clients[name].mask(share_list, delta, 0.5, bytes(32)).header
 
     @precondition(lambda self: len(self.got["mask"]) >= THRESHOLD and not self.got["confirm"])
     @rule(without=left_out_of_each)
     def confirm(self, without):
         for name in NAMES:
             headers = tuple(
-                decode(MaskedHeader, upload.header, peer="m").header
-                for upload in self.shown("mask", without[name])
+                decode(MaskedHeader, header, peer="m").header
+                for header in self.shown("mask", without[name])
             )
             raw = encode(SurvivorList(headers=headers))
             self.ask("confirm", name, self.run.clients[name].confirm, raw)

@@ -11,9 +11,10 @@ import pytest
 from federation.rounds import spool as spools
 from federation.rounds.spool import Spool
 from federation.secure_aggregation.server import SecAggServer
-from fedproto.errors import LocalFault
+from fedproto.errors import LocalFault, PeerFault
 from fedproto.ids import MemberId
 from fedproto.secagg.params import UPLOAD_CHUNK_WORDS
+from fedproto.secagg.stages import chunk_digest
 
 LONG = 2 * UPLOAD_CHUNK_WORDS + 17
 
@@ -85,6 +86,82 @@ def test_half_an_upload_is_taken_out_again_when_the_phase_closes(spooled):
     run.survivors = ("m00", "m01", "m03")
     total = finish(run)
     assert np.array_equal(total.mean_delta, run.expected(run.survivors)[0])
+
+
+def test_chunks_may_come_before_the_header_that_signs_them(spooled):
+    run = spooled
+    for name in run.names:
+        upload = run.mask_of(name)
+        run.server.begin_upload(name)
+        for index in (1, 0, 2):
+            assert not run.server.receive_chunk(name, index, upload.chunks[index])
+        assert run.server.receive_header(name, upload.header)
+        assert run.server.receive_header(name, upload.header), "again, after a broken connection"
+    run.survivors = tuple(run.names)
+    total = finish(run)
+    assert np.array_equal(total.mean_delta, run.expected(run.survivors)[0])
+
+
+@pytest.mark.parametrize("signs", ["another chunk", "nothing"])
+def test_chunks_that_no_header_signs_are_taken_out_of_the_sum_again(spooled, signs):
+    run = spooled
+    for name in ("m00", "m01", "m03"):
+        run.send(name, run.mask_of(name))
+    upload = run.mask_of("m02")
+    run.server.begin_upload("m02")
+    bent = bytearray(upload.chunks[1])
+    bent[7] ^= 1
+    for index, data in enumerate((upload.chunks[0], bytes(bent), upload.chunks[2])):
+        assert not run.server.receive_chunk("m02", index, data)
+    if signs == "another chunk":
+        with pytest.raises(PeerFault, match="chunk 1 is not the one") as refusal:
+            run.server.receive_header("m02", upload.header)
+        assert refusal.value.peer == "m02"
+    run.survivors = ("m00", "m01", "m03")
+    total = finish(run)
+    assert np.array_equal(total.mean_delta, run.expected(run.survivors)[0])
+
+
+def test_an_upload_is_begun_once_and_no_chunk_comes_before(spooled):
+    run = spooled
+    upload = run.mask_of("m00")
+    with pytest.raises(PeerFault, match="before its upload was begun"):
+        run.server.receive_chunk("m00", 0, upload.chunks[0])
+    run.server.begin_upload("m00")
+    with pytest.raises(PeerFault, match="began its upload before"):
+        run.server.begin_upload("m00")
+    run.server.receive_chunk("m00", 0, upload.chunks[0])
+    # Another content in the same place, before any header: the first one stands.
+    with pytest.raises(PeerFault):
+        run.server.receive_chunk("m00", 0, bytes(len(upload.chunks[0])))
+
+
+def test_a_vector_is_masked_as_its_chunks_are_read_and_its_secrets_go_with_the_last(spooled):
+    upload = spooled.mask_of("m00")
+    vector = upload.chunks
+    assert vector._masked == 0
+    first = vector[0]
+    assert vector._masked == len(first) // 4
+    assert vector._masks is not None
+    # Out of order: what lies before is masked too, and every byte is what it is in order.
+    last = vector[2]
+    assert vector._masks is None
+    assert vector._rounding is None
+    assert (vector[0], vector[2]) == (first, last)
+    assert vector.chunk_digests() == tuple(chunk_digest(i, vector[i]) for i in range(3))
+
+
+def test_an_upload_is_not_signed_any_more_once_its_sum_was_confirmed(spooled):
+    run = spooled
+    late = run.mask_of("m00")
+    for name in ("m01", "m02", "m03"):
+        run.send(name, run.mask_of(name))
+    run.survivors = ("m01", "m02", "m03")
+    survivors = run.server.close_uploads()
+    with pytest.raises(PeerFault):
+        run.clients["m00"].confirm(survivors)
+    with pytest.raises(PeerFault, match="signed before its sum"):
+        _ = late.header
 
 
 def test_a_full_disk_costs_the_member_whose_chunk_it_refused(spooled, monkeypatch):
