@@ -296,7 +296,7 @@ def test_what_left_a_node_is_in_its_journal_and_only_kinds_that_may(running):
             *("ledger.read", "witness.answer", "artifact.read", "flower.reply"),
             *("governance.dataset", "governance.vote", "governance.participation"),
             *("exchange.hello", "exchange.advertise", "exchange.encrypted_shares"),
-            *("exchange.masked_header", "exchange.masked_chunk"),
+            *("exchange.upload_begin", "exchange.masked_chunk", "exchange.masked_header"),
             *("exchange.confirm", "exchange.reveal", "exchange.audited", "governance.audit"),
         }
 
