@@ -12,7 +12,7 @@ from training_kit import SECRET, write_corpus
 from fedproto.errors import FederationError
 from member_node.trainer_client import TrainerClient
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 class Process:
