@@ -117,18 +117,18 @@ class ExchangeLink:
 
     def _welcome(self, frame: CoordinatorFrame, numbered: "_Numbered") -> None:
         if frame.WhichOneof("frame") != "welcome":
-            raise _broken_rule(f"expected welcome, got {frame.WhichOneof('frame')}")
+            raise broken_rule(f"expected welcome, got {frame.WhichOneof('frame')}")
         try:
             numbered.stream = self._outbox.attach(frame.taken)
         except ValueError as error:
-            raise _broken_rule(str(error)) from None
+            raise broken_rule(str(error)) from None
         numbered.ready.set()
 
     def _settle(self, taken: int) -> None:
         try:
             self._outbox.settle(taken)
         except ValueError as error:
-            raise _broken_rule(str(error)) from None
+            raise broken_rule(str(error)) from None
 
     def _outgoing(self, numbered: "_Numbered") -> Iterator[MemberFrame]:
         yield MemberFrame(hello=self._hello, taken=self._taken)
@@ -149,7 +149,8 @@ class _Numbered:
         self.ready = threading.Event()
 
 
-def _broken_rule(why: str) -> PeerFault:
+def broken_rule(why: str) -> PeerFault:
+    """Return the refusal of a frame of the coordinator that is out of order."""
     return PeerFault(
         "RNM-SECAGG-0001",
         peer=COORDINATOR,

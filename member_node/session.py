@@ -21,6 +21,7 @@ from fedproto.ids import Digest, MemberId
 from fedproto.layout import FlatVector
 from fedproto.outbox import RESUME_S
 from fedproto.secagg.audit_messages import SumTranscript
+from fedproto.secagg.faults import COORDINATOR
 from fedproto.secagg.sum_audit import Witnessed
 from fedproto.v1.exchange_pb2 import (
     Abort,
@@ -30,11 +31,10 @@ from fedproto.v1.exchange_pb2 import (
     UploadBegin,
     UploadChunk,
 )
-from member_node.exchange_link import Arrival, ExchangeLink
+from member_node.exchange_link import Arrival, ExchangeLink, broken_rule
 from member_node.gate import GatedChannel
 from member_node.sum_auditor import Finding, audit_sum
 
-COORDINATOR = "coordinator"
 _MAX_WHY = 200
 
 
@@ -334,10 +334,4 @@ def _ended(code: str, why: str) -> LocalFault:
 
 
 def _out_of_order(expected: str, got: str | None) -> PeerFault:
-    return PeerFault(
-        "RNM-SECAGG-0001",
-        peer=COORDINATOR,
-        what="a frame of the coordinator was refused",
-        why=f"expected {expected}, got {got or 'a frame without content'}",
-        mend="the evidence is kept at this node; show it to the consortium",
-    )
+    return broken_rule(f"expected {expected}, got {got or 'a frame without content'}")

@@ -44,6 +44,20 @@ class Lines:
         for line in list(self.of.values()):
             line.cut()
 
+    def part(self, seconds, when):
+        """Let nothing pass for a while, from the moment that `when` holds."""
+
+        def work():
+            while not when():
+                time.sleep(0.001)
+            for line in self.of.values():
+                line.silent.set()
+            time.sleep(seconds)
+            for line in self.of.values():
+                line.silent.clear()
+
+        threading.Thread(target=work, daemon=True).start()
+
 
 def wired(tmp_path, lines, **options):
     return Wire(tmp_path, members=Members(PARAMETERS), between=lines, **options)
@@ -134,16 +148,7 @@ def test_a_partition_without_a_reset_only_takes_time(tmp_path):
     lines = Lines()
     wire = wired(tmp_path, lines, timeout_s=20.0)
 
-    def part():
-        while not wire.words("shared"):
-            time.sleep(0.002)
-        for line in lines.of.values():
-            line.silent.set()
-        time.sleep(1.5)
-        for line in lines.of.values():
-            line.silent.clear()
-
-    threading.Thread(target=part, daemon=True).start()
+    lines.part(1.5, lambda: wire.words("shared"))
     wire.play(hand_out_the_result)
     all_is_exact(wire)
 
@@ -163,16 +168,7 @@ def test_a_partition_of_ninety_seconds_in_each_phase_only_takes_time(tmp_path, p
     )
     began = time.monotonic()
 
-    def part():
-        while wire.runner._phase is not phase or len(lines.of) < len(NAMES):
-            time.sleep(0.001)
-        for line in lines.of.values():
-            line.silent.set()
-        time.sleep(90)
-        for line in lines.of.values():
-            line.silent.clear()
-
-    threading.Thread(target=part, daemon=True).start()
+    lines.part(90, lambda: wire.runner._phase is phase and len(lines.of) == len(NAMES))
     wire.play(hand_out_the_result)
     assert time.monotonic() - began >= 90
     all_is_exact(wire)
