@@ -5,14 +5,17 @@ act is not. Keys are hex texts of one length in one map. Pure.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 V = TypeVar("V")
 _MISSING = object()
 _HEX = {digit: value for value, digit in enumerate("0123456789abcdef")}
-_EMPTY_BRANCH: tuple[object, ...] = (None,) * 16
+_WIDTH = len(_HEX)
+_EMPTY_BRANCH: tuple[object, ...] = (None,) * _WIDTH
 
-# A node is None, a list [key, value] (never changed), or a tuple of 16 nodes.
+# A node is None, a leaf (key, value) or a branch of 16 nodes. Tuples alone: the garbage collector stops
+# looking at those that hold nothing but texts, numbers and such tuples, however many entries there are.
+_Node: TypeAlias = tuple[Any, ...] | None
 
 
 class Trie(Mapping[str, V]):
@@ -21,27 +24,24 @@ class Trie(Mapping[str, V]):
     __slots__ = ("_root", "_size")
 
     def __init__(self) -> None:
-        self._root: object = None
+        self._root: _Node = None
         self._size = 0
 
     def with_item(self, key: str, value: V) -> "Trie[V]":
         """Return this map with `key` set."""
         changed: Trie[V] = Trie()
-        changed._size = self._size + (self._find(key) is _MISSING)
-        changed._root = _insert(self._root, key, value, 0)
+        changed._root, is_new = _insert(self._root, key, value)
+        changed._size = self._size + is_new
         return changed
 
     def _find(self, key: str) -> object:
         node, depth = self._root, 0
-        while type(node) is tuple:
+        while node is not None and len(node) == _WIDTH:
             digit = _HEX.get(key[depth : depth + 1])
             if digit is None:
                 return _MISSING
             node, depth = node[digit], depth + 1
-        if node is None:
-            return _MISSING
-        leaf = cast(list[object], node)
-        return leaf[1] if leaf[0] == key else _MISSING
+        return node[1] if node is not None and node[0] == key else _MISSING
 
     def __getitem__(self, key: str) -> V:
         value = self._find(key)
@@ -50,29 +50,42 @@ class Trie(Mapping[str, V]):
         return cast(V, value)
 
     def __iter__(self) -> Iterator[str]:
-        stack = [self._root]
+        stack: list[_Node] = [self._root]
         while stack:
             node = stack.pop()
-            if type(node) is tuple:
+            if node is None:
+                continue
+            if len(node) == _WIDTH:
                 stack.extend(reversed(node))
-            elif node is not None:
-                yield cast(str, cast(list[object], node)[0])
+            else:
+                yield cast(str, node[0])
 
     def __len__(self) -> int:
         return self._size
 
 
-def _insert(node: object, key: str, value: object, depth: int) -> object:
-    if node is None:
-        return [key, value]
-    if type(node) is tuple:
-        digit = _HEX[key[depth]]
-        child = _insert(node[digit], key, value, depth + 1)
-        return (*node[:digit], child, *node[digit + 1 :])
-    leaf = cast(list[object], node)
-    if leaf[0] == key:
-        return [key, value]
-    other = cast(str, leaf[0])
-    digit = _HEX[other[depth]]
-    branch = (*_EMPTY_BRANCH[:digit], leaf, *_EMPTY_BRANCH[digit + 1 :])
-    return _insert(branch, key, value, depth)
+def _insert(node: _Node, key: str, value: object) -> tuple[_Node, bool]:
+    """Return the node with `key` set, and whether it is new there."""
+    path: list[tuple[tuple[Any, ...], int]] = []
+    while node is not None and len(node) == _WIDTH:
+        digit = _HEX[key[len(path)]]
+        path.append((node, digit))
+        node = node[digit]
+    is_new = node is None or node[0] != key
+    if node is not None and is_new:
+        # Another key stands here: branches down to where the two part.
+        depth = len(path)
+        while key[depth] == node[0][depth]:
+            path.append((_EMPTY_BRANCH, _HEX[key[depth]]))
+            depth += 1
+        path.append((_put(_EMPTY_BRANCH, _HEX[node[0][depth]], node), _HEX[key[depth]]))
+    changed: tuple[Any, ...] = (key, value)
+    for branch, digit in reversed(path):
+        changed = _put(branch, digit, changed)
+    return changed, is_new
+
+
+def _put(branch: tuple[Any, ...], digit: int, node: _Node) -> tuple[Any, ...]:
+    nodes = list(branch)
+    nodes[digit] = node
+    return tuple(nodes)
