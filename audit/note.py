@@ -135,6 +135,9 @@ class NoteSigner:
     seed: bytes = field(repr=False)
     cosigner: bool = field(default=False, kw_only=True)
     post_quantum: bool = field(default=False, kw_only=True)
+    # Derived once: a log signs with every batch, and deriving takes longer than signing.
+    verifier: NoteVerifier = field(init=False, compare=False)
+    _key: Ed25519PrivateKey | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -142,15 +145,15 @@ class NoteSigner:
             raise ValueError("a note key is 32 bytes of seed")
         if self.post_quantum and not self.cosigner:
             raise ValueError("a log signs with Ed25519; only a cosigner's key is ML-DSA")
-
-    @property
-    def verifier(self) -> NoteVerifier:
-        """The public half."""
-        if not self.cosigner:
-            public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key()
-            return NoteVerifier(self.name, NOTE_TYPE, public.public_bytes_raw())
-        kind = cosignature.MLDSA_TYPE if self.post_quantum else cosignature.ED25519_TYPE
-        return NoteVerifier(self.name, kind, cosignature.public_of(kind, self.seed))
+        if self.cosigner:
+            key = None
+            kind = cosignature.MLDSA_TYPE if self.post_quantum else cosignature.ED25519_TYPE
+            public = cosignature.public_of(kind, self.seed)
+        else:
+            key, kind = Ed25519PrivateKey.from_private_bytes(self.seed), NOTE_TYPE
+            public = key.public_key().public_bytes_raw()
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "verifier", NoteVerifier(self.name, kind, public))
 
     @property
     def vkey(self) -> str:
@@ -159,10 +162,9 @@ class NoteSigner:
 
     def sign(self, text: bytes) -> SignatureLine:
         """Sign a note's text as the log."""
-        if self.cosigner:
+        if self._key is None:
             raise ValueError("a witness key signs cosignatures only")
-        signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(text)
-        return SignatureLine(self.name, self.verifier.key_id, signature)
+        return SignatureLine(self.name, self.verifier.key_id, self._key.sign(text))
 
     def cosign(self, text: bytes, timestamp: int) -> SignatureLine:
         """Cosign a checkpoint as a witness, at a Unix time in seconds."""

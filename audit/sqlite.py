@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ WRITER = (
 )
 READER = ("query_only=ON", "wal_autocheckpoint=0")
 # Few enough statements that each stays prepared, and parameters far below SQLite's limit of 32,766.
-_WIDTHS = (64, 32, 16, 8, 4, 2, 1)
+_WIDEST = 64
 _GUARDS = tuple(
     f"CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
     f"BEGIN SELECT RAISE(ABORT, '{APPEND_ONLY_WORDS}'); END"
@@ -105,13 +106,9 @@ class SqliteDatabase:
         it as often wherever other threads are busy. OR ROLLBACK, since any conflict undoes the whole
         batch: undoing one statement alone would take a journal of its own.
         """
-        start = 0
-        head, _, values = sql.replace("INSERT", "INSERT OR ROLLBACK", 1).rpartition("VALUES ")
-        for width in _WIDTHS:
-            many = f"{head}VALUES {', '.join([values] * width)}"
-            while start + width <= len(rows):
-                cursor.execute(many, list(chain.from_iterable(rows[start : start + width])))
-                start += width
+        for start in range(0, len(rows), _WIDEST):
+            part = rows[start : start + _WIDEST]
+            cursor.execute(_wide(sql, len(part)), list(chain.from_iterable(part)))
 
     def fault(self, error: BaseException | None) -> LocalFault:
         """Name what SQLite says."""
@@ -135,6 +132,13 @@ class SqliteDatabase:
     def _is_full(self) -> bool:
         room = os.statvfs(self._path.parent)
         return room.f_bavail * room.f_bsize < _ROOM
+
+
+@cache
+def _wide(sql: str, width: int) -> str:
+    """Return an insert of one row as an insert of `width` rows."""
+    head, _, values = sql.replace("INSERT", "INSERT OR ROLLBACK", 1).rpartition("VALUES ")
+    return f"{head}VALUES {', '.join([values] * width)}"
 
 
 def _set(connection: sqlite3.Connection, pragmas: Sequence[str]) -> None:
