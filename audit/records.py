@@ -4,7 +4,7 @@ Decides nothing: `audit.state` does. Holds what readers need to answer "who, whe
 mandate" with entry indices and leaf hashes. Pure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -103,9 +103,9 @@ class Round:
     @property
     def auditors(self) -> tuple[MemberId, ...]:
         """The members that found the recorded sum right, in the order of the ledger."""
-        if self.closed is None:
-            return ()
-        transcript = self.closed.body.transcript_sha256
+        return self._right(self.closed.body.transcript_sha256) if self.closed else ()
+
+    def _right(self, transcript: Digest) -> tuple[MemberId, ...]:
         return tuple(
             act.member
             for act in self.audits
@@ -113,16 +113,29 @@ class Round:
         )
 
     def unaudited(self, threshold: int, tolerated: int) -> str:
+        """Say of a closed round what `missing_audits` says of one that is to be closed."""
+        if self.closed is None:
+            return "it is not closed"
+        body = self.closed.body
+        return self.missing_audits(body.transcript_sha256, body.groups, threshold, tolerated)
+
+    def missing_audits(
+        self,
+        transcript: Digest,
+        groups: Sequence[Sequence[MemberId]],
+        threshold: int,
+        tolerated: int,
+    ) -> str:
         """Say which sum fewer members found right than have to; nothing if none.
 
-        Of one sum T of the cohort have to, of a group T of its own members in the sum.
+        Of one sum (no `groups`) T of the cohort have to, of a group T of its own members in the sum.
         """
-        groups = self.closed.body.groups if self.closed else ()
+        right = self._right(transcript)
         needs = [(group, recovery_threshold(len(group), tolerated)) for group in groups]
-        for group, needed in needs or [(self.auditors, threshold)]:
-            right = sum(name in group for name in self.auditors)
-            if right < needed:
-                return f"{right} members audited its sum, fewer than {needed}"
+        for group, needed in needs or [(right, threshold)]:
+            count = sum(name in group for name in right)
+            if count < needed:
+                return f"{count} members audited its sum, fewer than {needed}"
         return ""
 
 

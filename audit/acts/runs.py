@@ -229,8 +229,8 @@ def _check_sums(plan: RunPlan, body: RoundClosed) -> None:
     aggregation, sums = plan.aggregation, body.groups or (body.included,)
     if (aggregation.groups == 1) != (not body.groups):
         raise refuse(f"the plan sums the cohort in {aggregation.groups} groups")
-    if any(list(group) != sorted(set(group)) for group in sums):
-        raise refuse("the members of a round record are sorted and stand once")
+    if any(list(group) != sorted(group) for group in body.groups):
+        raise refuse("the members of a group are sorted")
     if sorted(name for group in sums for name in group) != list(body.included):
         raise refuse("the groups together are not the members in the sum")
     if not aggregation.least_groups <= len(sums) <= aggregation.groups:

@@ -226,9 +226,7 @@ class RunDriver:
             for fault in runner.faults:
                 self._keep(fault, authorisation)
             transcript = verdicts.digest_of(sums, authorisation.ctx)
-            verdicts.require_audited(
-                self._attempts()[-1], transcript, verdicts.audits_due(sums, content)
-            )
+            verdicts.require_audited(self._attempts()[-1], transcript, sums, content)
             following, size = self._record(
                 started, step, sums, runner.excluded, lobby, transcript=transcript
             )

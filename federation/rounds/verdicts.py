@@ -6,7 +6,7 @@ Decides by the ledger alone, so that a coordinator that was killed decides the s
 from collections.abc import Mapping, Sequence
 
 from audit.records import Round
-from fedproto.authorisation import Authorisation, recovery_threshold
+from fedproto.authorisation import Authorisation
 from fedproto.errors import LocalFault
 from fedproto.events.rounds import Excluded
 from fedproto.ids import Digest, MemberId
@@ -41,11 +41,9 @@ def disputed(attempt: Round) -> LocalFault | None:
 
 
 def require_audited(
-    attempt: Round, transcript: Digest, sums: Sequence[tuple[Sequence[MemberId], int]]
+    attempt: Round, transcript: Digest, sums: Sequence[AggregateSum], content: Authorisation
 ) -> None:
     """Refuse to record sums that an auditor refused, or that too few found right.
-
-    `sums` are the members of each, and how many of them have to find it right.
 
     Raises:
         LocalFault: RNM-SECAGG-0007 one refused it; -0002 too few looked at it.
@@ -53,16 +51,17 @@ def require_audited(
     refusal = disputed(attempt)
     if refusal is not None:
         raise refusal
-    right = [act.member for act in attempt.audits if act.body.transcript_sha256 == transcript]
-    for members, needed in sums:
-        count = sum(name in members for name in right)
-        if count < needed:
-            raise LocalFault(
-                "RNM-SECAGG-0002",
-                what=f"round {attempt.started.body.round} was aborted",
-                why=f"{count} members audited the sum, fewer than {needed}",
-                mend="see the ledger for who did; the next attempt asks all of them again",
-            )
+    groups = [total.included for total in sums] if content.groups > 1 else []
+    missing = attempt.missing_audits(
+        transcript, groups, content.recovery_threshold, content.tolerated
+    )
+    if missing:
+        raise LocalFault(
+            "RNM-SECAGG-0002",
+            what=f"round {attempt.started.body.round} was aborted",
+            why=missing,
+            mend="see the ledger for who did; the next attempt asks all of them again",
+        )
 
 
 def excluded(reasons: Mapping[MemberId, str]) -> tuple[Excluded, ...]:
@@ -75,13 +74,3 @@ def digest_of(sums: Sequence[AggregateSum], ctx: bytes) -> Digest:
     return Digest(
         round_digest(ctx, [bytes.fromhex(total.transcript_sha256) for total in sums]).hex()
     )
-
-
-def audits_due(
-    sums: Sequence[AggregateSum], content: Authorisation
-) -> list[tuple[tuple[MemberId, ...], int]]:
-    """Return the members of each sum, and how many of them have to find it right."""
-    if content.groups == 1:
-        return [(total.included, content.recovery_threshold) for total in sums]
-    due = [recovery_threshold(len(total.included), content.tolerated) for total in sums]
-    return [(total.included, needed) for total, needed in zip(sums, due, strict=True)]
