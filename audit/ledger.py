@@ -20,10 +20,11 @@ from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
 from audit.replay import advance
-from audit.sequencer import Appended, Columns, Job, Sequencer
+from audit.sequencer import Appended, Columns, Job, Sequencer, check_size
 from audit.state import Rejected, apply, open_next
 from audit.store import Store
 from audit.validation import validations
+from audit.verifiers import Check, Verifiers
 from fedproto.durable import make_private_directory
 from fedproto.errors import LocalFault
 from fedproto.governance.rules import refuse
@@ -81,6 +82,7 @@ class Ledger:
         self._store, self._lock, self._sequencer = store, lock, sequencer
         self._log_key = log_key
         self._cosigning = threading.Lock()
+        self._verifiers = Verifiers(lambda leaf: open_next(self.state, leaf), sequencer)
         self._publisher = Publisher(directory / _PUBLIC)
         self._held: LocalFault | None = None
         self._cosigned = self._newest_cosigned()
@@ -170,6 +172,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write and publish what waits, then let the directory go."""
+        self._verifiers.close()
         self._sequencer.close()
         self._publisher.close()
         self._store.close()
@@ -209,29 +212,24 @@ class Ledger:
         """Take entries again."""
         self._held = None
 
-    def read(self, leaf: bytes) -> SignedEvent:
-        """Verify an act by the keys in force; raise RNM-SIG-*, RNM-FORM-*."""
-        with self._sequencer.preparing():
-            return open_next(self.state, leaf)
-
-    def append(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
+    def append(self, leaf: bytes, check: Check | None = None) -> Appended:
         """Admit an act and wait until it is durable; the same leaf again has the same index.
 
-        `signed` is what `read` made of this very leaf, where the caller has read it already.
+        `check` sees what was verified before anything comes of it, and raises to refuse it.
 
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
         """
+        check_size(leaf)
         state, digest = self.state, leaf_id(leaf)
         known = state.leaves.get(digest)
-        if known is not None:
+        if known is not None and check is None:
             return Appended(known, digest, state.size)
-        if self._held is not None:
+        if known is None and self._held is not None:
             raise self._held
-        if signed is None and len(leaf) <= tiles.MAX_ENTRY:
-            signed = self.read(leaf)
-        job = Job(leaf=leaf, leaf_hash=digest, signed=signed)
-        return self._sequencer.append(job)
+        job = Job(leaf=leaf, leaf_hash=digest)
+        self._verifiers.submit(job, check or _anything)
+        return job.wait()
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """Return the leaves [start, end); raise RNM-FORM-0002 beyond the end."""
@@ -345,6 +343,10 @@ class Ledger:
         if not policy.is_met(policy.cosignatures(full)):
             return None
         return _Cosigned(size, full.encode())
+
+
+def _anything(_: SignedEvent) -> None:
+    """Take whatever verifies: the charter says what is admitted."""
 
 
 def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:

@@ -32,8 +32,8 @@ MAX_WAITING = 8192
 # there, but no longer than a slow disk takes to write it.
 _ENOUGH = 16
 _PATIENCE_S = 0.01
-_MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
-_NOT_YET = unwritable("no answer was given yet", _MEND_REOPEN)
+MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
+_NOT_YET = unwritable("no answer was given yet", MEND_REOPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class Job:
     leaf: bytes
     leaf_hash: Digest
     signed: SignedEvent | None = None
-    _answer: tuple[int, int] | LocalFault = field(default=_NOT_YET, init=False, repr=False)
+    _answer: tuple[int, int] | Exception = field(default=_NOT_YET, init=False, repr=False)
     _given: threading.Lock = field(default_factory=_taken, init=False, repr=False)
 
-    def give(self, answer: tuple[int, int] | LocalFault) -> None:
+    def give(self, answer: tuple[int, int] | Exception) -> None:
         """Let the waiting thread go on, once: with index and size, or with a refusal."""
         self._answer = answer
         self._given.release()
@@ -85,7 +85,7 @@ class Job:
     def wait(self) -> Appended:
         """Return where the entry stands, durably; raise why it was refused."""
         with self._given:
-            if isinstance(self._answer, LocalFault):
+            if isinstance(self._answer, Exception):
                 raise self._answer
             index, size = self._answer
             return Appended(index, self.leaf_hash, size)
@@ -159,13 +159,7 @@ class Sequencer(Generic[S]):
 
     def submit(self, job: Job, timeout_s: float = 60.0) -> None:
         """Queue an entry, waiting for room alone; raise RNM-LEDGER-0002, -0007."""
-        if len(job.leaf) > MAX_ENTRY:
-            raise LocalFault(
-                "RNM-LEDGER-0007",
-                what="an entry was not appended",
-                why=f"it has {len(job.leaf)} bytes, more than {MAX_ENTRY}",
-                mend="log a digest, and keep the content where its readers can ask for it",
-            )
+        check_size(job.leaf)
         with self._lock:
             if self._room <= 0 and not self._gate.wait_for(self._has_room, timeout_s):
                 raise unwritable("too many entries wait for the disk", "send again, more slowly")
@@ -190,7 +184,7 @@ class Sequencer(Generic[S]):
 
     def close(self) -> None:
         """Write what waits, then stop."""
-        self._shut(unwritable("it is closed", _MEND_REOPEN))
+        self._shut(unwritable("it is closed", MEND_REOPEN))
         # The thread may be gone already; then nobody reads this, and nothing waits.
         self._waiting.put(None)
         self._thread.join()
@@ -209,7 +203,7 @@ class Sequencer(Generic[S]):
                 self._write(jobs)
             except BaseException as error:
                 # Nobody may wait for a thread that is gone.
-                self._refuse(jobs, unwritable(f"its writer failed: {error!r}", _MEND_REOPEN))
+                self._refuse(jobs, unwritable(f"its writer failed: {error!r}", MEND_REOPEN))
                 raise
             with self._gate:
                 self._room += len(jobs)
@@ -274,7 +268,7 @@ class Sequencer(Generic[S]):
         root = grown.root
         expected = self._judge.root(state)
         if expected is not None and expected != root.hex():
-            raise unwritable("the state and the tree disagree on the root", _MEND_REOPEN)
+            raise unwritable("the state and the tree disagree on the root", MEND_REOPEN)
         before = self._head
         after = Head(
             origin=before.origin,
@@ -311,7 +305,7 @@ class Sequencer(Generic[S]):
             # Only the answer was lost. Whoever sends such an entry again is told its index.
             self._accept(doubt.head, doubt.grown, doubt.state)
         elif found != self._head:
-            moved = unwritable(f"after an error ({doubt.fault.why}) it moved", _MEND_REOPEN)
+            moved = unwritable(f"after an error ({doubt.fault.why}) it moved", MEND_REOPEN)
             self._shut(moved)
             raise moved
         self._doubt = None
@@ -325,6 +319,17 @@ class Sequencer(Generic[S]):
             except queue.Empty:
                 return
             jobs = [waiting] if waiting is not None else []
+
+
+def check_size(leaf: bytes) -> None:
+    """Raise RNM-LEDGER-0007 if a leaf is longer than an entry can be."""
+    if len(leaf) > MAX_ENTRY:
+        raise LocalFault(
+            "RNM-LEDGER-0007",
+            what="an entry was not appended",
+            why=f"it has {len(leaf)} bytes, more than {MAX_ENTRY}",
+            mend="log a digest, and keep the content where its readers can ask for it",
+        )
 
 
 def _give(jobs: list[Job], fault: LocalFault) -> None:

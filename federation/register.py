@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 
 from audit.ledger import Appended, Ledger
+from audit.verifiers import Check
 from fedproto import telemetry
 from fedproto.errors import LocalFault
 from fedproto.party import Party
-from fedproto.statements import Body, Head, SignedEvent, seal_event
+from fedproto.statements import Body, Head, seal_event
 
 _WITNESSES_S = 30.0
 
@@ -25,11 +26,11 @@ class Register:
         self._grown = threading.Condition()
         self._closed = False
 
-    def admit(self, leaf: bytes, signed: SignedEvent | None = None) -> Appended:
-        """Append an act of any party; raise why it is refused. `signed` as `Ledger.append`."""
+    def admit(self, leaf: bytes, check: Check | None = None) -> Appended:
+        """Append an act of any party; raise why it is refused. `check` as `Ledger.append`."""
         # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
         self.wait(lambda: not self._waits_for_witnesses(), _WITNESSES_S)
-        appended = self.ledger.append(leaf, signed)
+        appended = self.ledger.append(leaf, check)
         self.ring()
         return appended
 

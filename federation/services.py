@@ -22,7 +22,7 @@ from fedproto.events.governance import ActRefused
 from fedproto.events.oversight import ExportIssued
 from fedproto.ids import Digest, MemberId
 from fedproto.party import now_ms
-from fedproto.statements import Event, leaf_id
+from fedproto.statements import Event, SignedEvent, leaf_id
 from fedproto.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -59,19 +59,27 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
     def _admit(
         self, request: governance_pb2.ActRequest, context: Any, kind: str
     ) -> governance_pb2.ActResponse:
-        signed = self._register.ledger.read(request.envelope)
-        event = signed.event
-        if kind not in {event.type, ""} or event.actor.member != caller_of(context):
-            raise LocalFault(
-                "RNM-AUTH-0001",
-                what=f"a {event.type} act was refused",
-                why=f"this method takes {kind or 'all'} acts of {caller_of(context)} alone",
-                mend="send each act yourself, by its own method",
-            )
+        caller = caller_of(context)
+        event: Event | None = None
+
+        def check(signed: SignedEvent) -> None:
+            nonlocal event
+            found = signed.event
+            if kind not in {found.type, ""} or found.actor.member != caller:
+                raise LocalFault(
+                    "RNM-AUTH-0001",
+                    what=f"a {found.type} act was refused",
+                    why=f"this method takes {kind or 'all'} acts of {caller} alone",
+                    mend="send each act yourself, by its own method",
+                )
+            # From here on a refusal is one of the caller's own act.
+            event = found
+
         try:
-            appended = self._register.admit(request.envelope, signed)
+            appended = self._register.admit(request.envelope, check)
         except LocalFault as fault:
-            self._record_refusal(event, request.envelope, fault)
+            if event is not None:
+                self._record_refusal(event, request.envelope, fault)
             raise
         return governance_pb2.ActResponse(
             index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash)

@@ -1,0 +1,121 @@
+"""Acts are verified in threads of their own: whoever sent one hears what became of it, whatever it was."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from ledger_kit import LOG_KEY, copy_of, dataset, full_story
+from ledger_worker import approval
+
+from audit.ledger import Ledger
+from fedproto.errors import LocalFault
+
+STORY = full_story()
+NEXT = STORY.leaves[1:]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(
+        tmp_path / "ledger", log_key=LOG_KEY, genesis_leaf=STORY.leaves[0]
+    ) as opened:
+        yield opened
+
+
+def not_by(member):
+    def check(signed):
+        if signed.event.actor.member == member:
+            raise LocalFault("RNM-AUTH-0001", what="it", why=f"it is by {member}", mend="no")
+
+    return check
+
+
+def test_the_check_sees_what_was_verified_before_anything_comes_of_it(ledger):
+    seen = []
+    done = ledger.append(NEXT[0], seen.append)
+    assert done.index == 1
+    (signed,) = seen
+    assert signed.event.actor.key in signed.signers
+    with pytest.raises(LocalFault, match="RNM-AUTH-0001"):
+        ledger.append(NEXT[1], not_by(first_of(NEXT[1], ledger)))
+    assert ledger.head.size == 2
+    assert ledger.append(NEXT[1]).index == 2
+
+
+def first_of(leaf, ledger):
+    seen = []
+
+    def note(signed):
+        seen.append(signed.event.actor.member)
+        raise LocalFault("RNM-AUTH-0001", what="it", why="only looking", mend="no")
+
+    with pytest.raises(LocalFault, match="only looking"):
+        ledger.append(leaf, note)
+    return seen[0]
+
+
+def test_what_does_not_verify_never_comes_to_the_check(ledger):
+    seen = []
+    forged = NEXT[0].replace(b'"sig":"', b'"sig":"A', 1)
+    for leaf in (b"not an envelope", forged, copy_of(STORY).leaf("stranger", dataset("nec"))):
+        with pytest.raises(LocalFault, match=r"RNM-(FORM|SIG)-"):
+            ledger.append(leaf, seen.append)
+    assert seen == []
+    assert ledger.head.size == 1
+
+
+def test_an_act_that_is_there_is_checked_again(ledger):
+    # Else whoever has seen an entry could send it as its own and be told that it was admitted.
+    ledger.append(NEXT[0])
+    member = first_of(NEXT[0], ledger)
+    with pytest.raises(LocalFault, match=f"it is by {member}"):
+        ledger.append(NEXT[0], not_by(member))
+    assert ledger.append(NEXT[0], not_by("nobody")).index == 1
+    assert ledger.head.size == 2
+
+
+def test_a_check_that_breaks_breaks_its_own_call_alone(ledger):
+    def broken(_):
+        raise ZeroDivisionError("a bug")
+
+    # More often than there are threads: each of them goes on.
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            ledger.append(NEXT[0], broken)
+    assert ledger.append(NEXT[0]).index == 1
+
+
+def test_what_waits_at_the_close_is_still_written_and_what_comes_later_refused(tmp_path):
+    ledger = Ledger.create(tmp_path / "ledger", log_key=LOG_KEY, genesis_leaf=STORY.leaves[0])
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        assert go_on.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(ledger.append, NEXT[0], slow)
+        assert begun.wait(30)
+        closing = pool.submit(ledger.close)
+        assert not waiting.done()
+        go_on.set()
+        assert waiting.result(30).index == 1
+        closing.result(30)
+    with pytest.raises(LocalFault, match="RNM-LEDGER-0002"):
+        ledger.append(NEXT[1])
+    with Ledger.open(tmp_path / "ledger", log_key=LOG_KEY) as again:
+        assert again.head.size == 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "verifier"]
+
+
+def test_many_callers_get_an_answer_each(ledger):
+    for leaf in NEXT:
+        ledger.append(leaf)
+    size = ledger.head.size
+    story = copy_of(STORY)
+    acts = [approval(story, f"many {number}") for number in range(64)]
+    with ThreadPoolExecutor(16) as pool:
+        done = list(pool.map(ledger.append, acts))
+    assert sorted(item.index for item in done) == list(range(size, size + len(acts)))
+    for act, item in zip(acts, done, strict=True):
+        assert ledger.entries(item.index, item.index + 1) == [act]
