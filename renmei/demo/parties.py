@@ -268,9 +268,10 @@ def follow(stage: Stage, run: RunId, plan: RunPlan) -> None:
         if event.state == "masked":
             bar.advance(1, f"round {event.round}/{rounds}")
         elif event.phase == "round" and event.state in ("closed", "aborted"):
+            code = f" {event.code}" if event.code else ""
             stage.say(
-                f"round {event.round}: {event.state}, entry {event.ledger_index} {event.code}",
-                f"ラウンド {event.round}: {event.state}、項目 {event.ledger_index} {event.code}",
+                f"round {event.round}: {event.state}, entry {event.ledger_index}{code}",
+                f"ラウンド {event.round}: {event.state}、項目 {event.ledger_index}{code}",
             )
         elif event.state == "left":
             stage.say(
