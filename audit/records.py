@@ -117,23 +117,25 @@ class Round:
         if self.closed is None:
             return "it is not closed"
         body = self.closed.body
-        return self.missing_audits(body.transcript_sha256, body.groups, threshold, tolerated)
+        sums, of_all = (body.groups, None) if body.groups else ((body.included,), threshold)
+        return self.missing_audits(body.transcript_sha256, sums, of_all, tolerated)
 
     def missing_audits(
         self,
         transcript: Digest,
-        groups: Sequence[Sequence[MemberId]],
-        threshold: int,
+        sums: Sequence[Sequence[MemberId]],
+        threshold: int | None,
         tolerated: int,
     ) -> str:
-        """Say which sum fewer members found right than have to; nothing if none.
+        """Say which sum too few of its own members found right; nothing if none.
 
-        Of one sum (no `groups`) T of the cohort have to, of a group T of its own members in the sum.
+        `sums` are the members in each. Of the one sum of a cohort `threshold` have to, which is the
+        cohort's T; of each group, where it is None, T of the group's members in the sum.
         """
         right = self._right(transcript)
-        needs = [(group, recovery_threshold(len(group), tolerated)) for group in groups]
-        for group, needed in needs or [(right, threshold)]:
-            count = sum(name in group for name in right)
+        for members in sums:
+            needed = recovery_threshold(len(members), tolerated) if threshold is None else threshold
+            count = sum(name in members for name in right)
             if count < needed:
                 return f"{count} members audited its sum, fewer than {needed}"
         return ""

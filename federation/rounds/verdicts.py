@@ -51,10 +51,9 @@ def require_audited(
     refusal = disputed(attempt)
     if refusal is not None:
         raise refusal
-    groups = [total.included for total in sums] if content.groups > 1 else []
-    missing = attempt.missing_audits(
-        transcript, groups, content.recovery_threshold, content.tolerated
-    )
+    threshold = content.recovery_threshold if content.groups == 1 else None
+    included = [total.included for total in sums]
+    missing = attempt.missing_audits(transcript, included, threshold, content.tolerated)
     if missing:
         raise LocalFault(
             "RNM-SECAGG-0002",

@@ -180,6 +180,14 @@ def test_each_group_needs_auditors_of_its_own(running):
     assert state.rounds(ledger_kit.RUN)[-1].unaudited(threshold=11, tolerated=2) == ""
 
 
+def test_who_is_not_in_the_one_sum_of_a_cohort_does_not_count_as_its_auditor(running):
+    attempt = closed_after(running, [*GROUPS[0], *GROUPS[1]])
+    transcript = attempt.closed.body.transcript_sha256
+    missing = attempt.missing_audits(transcript, [GROUPS[0]], threshold=7, tolerated=2)
+    assert missing == "6 members audited its sum, fewer than 7"
+    assert attempt.missing_audits(transcript, [GROUPS[0]], threshold=6, tolerated=2) == ""
+
+
 def test_a_refusal_in_one_group_is_a_refusal_of_the_round(running):
     running.act("t05", audited("t05", 1, verdict=Verdict.REFUSED))
     refused(running.try_act("coordinator", record(running)), RULE, "refuses the sum")
