@@ -75,20 +75,12 @@ class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no s
         self._consortium = consortium
         self._charter = charter
         self._allowance = Allowance()
-        # gRPC asks at each call; a method's handler is always the same.
-        self._guarded: dict[str, Any] = {}
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Return the guarded handler of a method."""
-        guarded = self._guarded.get(details.method)
-        if guarded is None:
-            handler = continuation(details)
-            if handler is None:
-                return None
-            guarded = self._guarded[details.method] = self._guard(handler, details.method)
-        return guarded
-
-    def _guard(self, handler: Any, method: str) -> Any:
+        handler = continuation(details)
+        if handler is None:
+            return None
         unary_request, unary_response = (
             not handler.request_streaming,
             not handler.response_streaming,
@@ -100,7 +92,7 @@ class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no s
             (False, False): "stream_stream",
         }[unary_request, unary_response]
         guard = self._unary if unary_response else self._stream
-        return handler._replace(**{name: guard(getattr(handler, name), method)})
+        return handler._replace(**{name: guard(getattr(handler, name), details.method)})
 
     def _admit(self, method: str, context: Any) -> AbstractContextManager[None]:
         """Check the caller's role; return what holds one of its calls while this one lasts."""
