@@ -20,7 +20,7 @@ from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
 from audit.replay import advance
-from audit.sequencer import Appended, Columns, Job, Sequencer, check_size
+from audit.sequencer import Appended, Columns, Job, Sequencer
 from audit.state import Rejected, apply, open_next
 from audit.store import Store
 from audit.validation import validations
@@ -220,7 +220,6 @@ class Ledger:
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
         """
-        check_size(leaf)
         state, digest = self.state, leaf_id(leaf)
         known = state.leaves.get(digest)
         if known is not None and check is None:

@@ -64,13 +64,26 @@ def _taken() -> threading.Lock:
 # Not frozen, and no `Future`: either costs as much time as the disk does, for each entry.
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """An entry and what became of it; `signed` is what the caller's thread verified of it."""
+    """An entry and what became of it; `signed` is what was verified of it before it was queued.
+
+    Raises:
+        LocalFault: RNM-LEDGER-0007 it is longer than an entry can be.
+    """
 
     leaf: bytes
     leaf_hash: Digest
     signed: SignedEvent | None = None
     _answer: tuple[int, int] | Exception = field(default=_NOT_YET, init=False, repr=False)
     _given: threading.Lock = field(default_factory=_taken, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.leaf) > MAX_ENTRY:
+            raise LocalFault(
+                "RNM-LEDGER-0007",
+                what="an entry was not appended",
+                why=f"it has {len(self.leaf)} bytes, more than {MAX_ENTRY}",
+                mend="log a digest, and keep the content where its readers can ask for it",
+            )
 
     def give(self, answer: tuple[int, int] | Exception) -> None:
         """Let the waiting thread go on, once: with index and size, or with a refusal."""
@@ -152,14 +165,13 @@ class Sequencer(Generic[S]):
         """Wait until an entry is durable.
 
         Raises:
-            LocalFault: what the judge said; RNM-DISK-0001, RNM-LEDGER-0002, -0005, -0007.
+            LocalFault: what the judge said; RNM-DISK-0001, RNM-LEDGER-0002, -0005.
         """
         self.submit(job, timeout_s)
         return job.wait()
 
     def submit(self, job: Job, timeout_s: float = 60.0) -> None:
-        """Queue an entry, waiting for room alone; raise RNM-LEDGER-0002, -0007."""
-        check_size(job.leaf)
+        """Queue an entry, waiting for room alone; raise RNM-LEDGER-0002."""
         with self._lock:
             if self._room <= 0 and not self._gate.wait_for(self._has_room, timeout_s):
                 raise unwritable("too many entries wait for the disk", "send again, more slowly")
@@ -319,17 +331,6 @@ class Sequencer(Generic[S]):
             except queue.Empty:
                 return
             jobs = [waiting] if waiting is not None else []
-
-
-def check_size(leaf: bytes) -> None:
-    """Raise RNM-LEDGER-0007 if a leaf is longer than an entry can be."""
-    if len(leaf) > MAX_ENTRY:
-        raise LocalFault(
-            "RNM-LEDGER-0007",
-            what="an entry was not appended",
-            why=f"it has {len(leaf)} bytes, more than {MAX_ENTRY}",
-            mend="log a digest, and keep the content where its readers can ask for it",
-        )
 
 
 def _give(jobs: list[Job], fault: LocalFault) -> None:
