@@ -10,7 +10,7 @@ import ssl
 import struct
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY, create_connection
 
@@ -23,13 +23,13 @@ _WIDE = 2**31 - 1
 _LARGEST_FRAME = 16_384
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Load:
     """What came of a number of calls: seconds for all, seconds for each, and the answers' bytes."""
 
     took: float
-    times: list[float] = field(default_factory=list)
-    answers: list[bytes] = field(default_factory=list)
+    times: list[float]
+    answers: list[bytes]
 
 
 def connect(address: str, keys: Path) -> ssl.SSLSocket:
@@ -83,8 +83,9 @@ class Caller:
         """Send every message in order, `in_flight` at a time; raise RuntimeError if a call fails."""
         waiting = deque(messages)
         began: dict[int, float] = {}
-        answers: dict[int, bytes] = {}
-        load = Load(0.0)
+        partial: dict[int, bytes] = {}
+        times: list[float] = []
+        answers: list[bytes] = []
         start = time.perf_counter()
         while waiting or began:
             out = bytearray()
@@ -93,15 +94,13 @@ class Caller:
                 out += self._request(waiting.popleft())
             if out:
                 self._connection.sendall(out)
-            for stream in self._read(answers):
-                answer = answers.pop(stream, None)
+            for stream in self._read(partial):
+                answer = partial.pop(stream, None)
                 if answer is None:
                     raise RuntimeError("a call was answered with an error")
-                load.times.append(time.perf_counter() - began.pop(stream))
-                load.answers.append(answer)
-        load.took = time.perf_counter() - start
-        load.times.sort()
-        return load
+                times.append(time.perf_counter() - began.pop(stream))
+                answers.append(answer)
+        return Load(time.perf_counter() - start, sorted(times), answers)
 
     def _request(self, message: bytes) -> bytes:
         stream, self._stream = self._stream, self._stream + 2

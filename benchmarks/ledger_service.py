@@ -15,8 +15,10 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
 from fedproto.identity import SigningKey
@@ -40,6 +42,8 @@ from fedproto.v1 import governance_pb2_grpc
 from fedproto.v1.governance_pb2 import ActRequest, ActResponse
 from renmei.consortium import LOG_KEY, found
 
+# Seconds for all, seconds for each, and the index of each.
+Answers: TypeAlias = "Queue[tuple[float, list[float], list[int]]]"
 _TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
 
 
@@ -81,7 +85,7 @@ def _log_key(root: Path) -> NoteSigner:
     return NoteSigner(profile.origin, seed_file(root / "coordinator" / "keys" / LOG_KEY, 32))
 
 
-def send(root: Path, address: str, acts: list[bytes], in_flight: int, answers: object) -> None:
+def send(root: Path, address: str, acts: list[bytes], in_flight: int, answers: Answers) -> None:
     """Send acts over one connection; runs in a process of its own."""
     with grpc_load.connect(address, root / "honda" / "keys") as connection:
         caller = grpc_load.Caller(connection, address, "/fedproto.v1.Governance/Submit")
@@ -91,7 +95,7 @@ def send(root: Path, address: str, acts: list[bytes], in_flight: int, answers: o
         load = caller.run(messages[1:], in_flight)
     # A message after its five bytes of length: what it says is read when nothing is timed.
     indices = [ActResponse.FromString(answer[5:]).index for answer in load.answers]
-    answers.put((load.took, load.times, indices))  # type: ignore[attr-defined]
+    answers.put((load.took, load.times, indices))
 
 
 class Empty(governance_pb2_grpc.GovernanceServicer):
@@ -149,7 +153,7 @@ def serve(
         server.start()
         settle()
         spawn = multiprocessing.get_context("spawn")
-        answers = spawn.Queue()
+        answers: Answers = spawn.Queue()
         client = spawn.Process(target=send, args=(root, address, acts, in_flight, answers))
         client.start()
         took, times, indices = answers.get(timeout=120)
