@@ -68,11 +68,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(holds: Callable[[], object], timeout_s: float = 60.0) -> None:
+def until(holds: Callable[[], object], timeout_s: float = 60.0, every_s: float = 0.02) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "did not come to pass in time"
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def delta_of(member: str, round_no: int = 1) -> "np.ndarray":

@@ -9,6 +9,7 @@ from functools import partial
 import grpc
 import numpy as np
 import pytest
+from federation_kit import until
 from line_kit import Line, beyond, every, never, once
 from secagg_members import NAMES, Members
 from test_federation_sum_audit_wire import hand_out_the_result
@@ -27,6 +28,11 @@ from member_node import egress
 # Three chunks of 1 MiB and a short one.
 PARAMETERS = 800_000
 UPLOAD_BYTES = 4 * (PARAMETERS + 1)
+
+
+def soon(when):
+    """Wait until `when` holds and notice at once: a phase may last a few milliseconds."""
+    until(when, every_s=0.001)
 
 
 class Lines:
@@ -48,10 +54,10 @@ class Lines:
         """Let nothing pass for a while, from the moment that `when` holds."""
 
         def work():
-            while not when():
-                time.sleep(0.001)
+            soon(when)
             for line in self.of.values():
                 line.silent.set()
+            # The silence itself is what is tested: nothing can be waited for.
             time.sleep(seconds)
             for line in self.of.values():
                 line.silent.clear()
@@ -106,8 +112,7 @@ def test_everybody_is_cut_off_in_each_phase_and_the_sum_is_exact(tmp_path, phase
     attended = threading.Event()
 
     def cut():
-        while wire.runner._phase is not phase or len(lines.of) < len(NAMES):
-            time.sleep(0.001)
+        soon(lambda: wire.runner._phase is phase and len(lines.of) == len(NAMES))
         lines.cut()
         attended.set()
 
@@ -132,8 +137,7 @@ def test_a_half_open_connection_is_replaced_by_the_next_one(tmp_path, monkeypatc
     monkeypatch.setattr(exchange.Lobby, "join", join)
 
     def lose():
-        while not wire.receipts and not wire.words("shared"):
-            time.sleep(0.002)
+        soon(lambda: wire.receipts or wire.words("shared"))
         # Only the member's end is reset: the line to the coordinator stays open and silent.
         for near, _ in list(lines.of["sony"]._open):
             lines.of["sony"].cut((near,))
@@ -199,10 +203,11 @@ def test_a_chunk_leaves_while_the_next_one_is_masked(tmp_path):
 
         def __getitem__(self, index):
             if index == 3 and self.name not in waited:
-                while not any(
-                    f.WhichOneof("frame") == "masked_chunk" for f in wire.frames[self.name]
-                ):
-                    time.sleep(0.001)
+                soon(
+                    lambda: any(
+                        f.WhichOneof("frame") == "masked_chunk" for f in wire.frames[self.name]
+                    )
+                )
                 waited.append(self.name)
             return self.upload.chunks[index]
 
@@ -238,8 +243,7 @@ def test_a_stream_that_was_silent_for_longer_than_the_patience_is_opened_again(t
     wire = Training(tmp_path, 3.0, members=Members(PARAMETERS), between=lines, resume_s=0.8)
 
     def cut():
-        while not wire.words("shared"):
-            time.sleep(0.002)
+        soon(lambda: wire.words("shared"))
         for _ in range(2):
             lines.cut()
             time.sleep(1.2)
