@@ -14,6 +14,7 @@ from audit import bundle, merkle, receipt, tiles
 from audit.checkpoint import TreeHead, open_checkpoint
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
+from audit.intake import Check, Intake
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
 from audit.opening import check_head, columns_of, keep_place, load, place_of, wrong_key
 from audit.policy import Cosignature, policy_of
@@ -24,13 +25,12 @@ from audit.sequencer import Appended, Columns, Job, Sequencer
 from audit.state import Rejected, apply, open_next
 from audit.store import Store
 from audit.validation import validations
-from audit.verifiers import Check, Verifiers
 from fedproto.durable import make_private_directory
 from fedproto.errors import LocalFault
 from fedproto.governance.rules import refuse
 from fedproto.ids import Digest
 from fedproto.party import now_ms
-from fedproto.statements import SignedEvent, leaf_id
+from fedproto.statements import SignedEvent
 
 __all__ = ["Appended", "Ledger"]
 
@@ -82,7 +82,7 @@ class Ledger:
         self._store, self._lock, self._sequencer = store, lock, sequencer
         self._log_key = log_key
         self._cosigning = threading.Lock()
-        self._verifiers = Verifiers(lambda leaf: open_next(self.state, leaf), sequencer)
+        self._intake = Intake(lambda leaf: open_next(self.state, leaf), sequencer)
         self._publisher = Publisher(directory / _PUBLIC)
         self._held: LocalFault | None = None
         self._cosigned = self._newest_cosigned()
@@ -172,7 +172,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write and publish what waits, then let the directory go."""
-        self._verifiers.close()
+        self._intake.close()
         self._sequencer.close()
         self._publisher.close()
         self._store.close()
@@ -220,14 +220,16 @@ class Ledger:
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
         """
-        state, digest = self.state, leaf_id(leaf)
-        known = state.leaves.get(digest)
-        if known is not None and check is None:
-            return Appended(known, digest, state.size)
-        if known is None and self._held is not None:
-            raise self._held
-        job = Job(leaf=leaf, leaf_hash=digest)
-        self._verifiers.submit(job, check or _anything)
+        job = Job(leaf=leaf)
+        held = self._held
+        if held is not None or check is None:
+            state = self.state
+            known = state.leaves.get(job.leaf_hash)
+            if known is not None and check is None:
+                return Appended(known, job.leaf_hash, state.size)
+            if known is None and held is not None:
+                raise held
+        self._intake.submit(job, check or _anything)
         return job.wait()
 
     def entries(self, start: int, end: int) -> list[bytes]:

@@ -1,21 +1,18 @@
 """The one writer: puts entries in order, in natural batches, one durable transaction for each.
 
 Decides the order of entries and nothing else: whether one is admitted is its judge's word. A batch
-is what gathered while the last one was written, and what is being verified at that moment (as
-PostgreSQL's commit_siblings): an act that comes alone is never delayed. An append is
+is what gathered while the last one was written: an act that comes alone is never delayed. An append is
 acknowledged only when entries, tiles, head and signed checkpoint are durable together; a checkpoint
 leaves this process only from a committed row.
 """
 
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from audit import checkpoint, merkle
+from audit import checkpoint
 from audit.checkpoint import Checkpoint, TreeHead
 from audit.faults import unwritable
 from audit.note import NoteSigner
@@ -23,15 +20,11 @@ from audit.store import Batch, Head, NewEntry, NewTile, Store
 from audit.tiles import MAX_ENTRY, Grown, RightEdge
 from fedproto.errors import LocalFault
 from fedproto.ids import Digest
-from fedproto.statements import SignedEvent
+from fedproto.statements import SignedEvent, leaf_id
 
 S = TypeVar("S")
 MAX_BATCH = 1024
 MAX_WAITING = 8192
-# A batch costs the interpreter as much as four entries do: a small one waits for acts that are nearly
-# there, but no longer than a slow disk takes to write it.
-_ENOUGH = 16
-_PATIENCE_S = 0.01
 MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
 _NOT_YET = unwritable("no answer was given yet", MEND_REOPEN)
 
@@ -71,8 +64,8 @@ class Job:
     """
 
     leaf: bytes
-    leaf_hash: Digest
     signed: SignedEvent | None = None
+    _hash: Digest | None = field(default=None, init=False, repr=False)
     _answer: tuple[int, int] | Exception = field(default=_NOT_YET, init=False, repr=False)
     _given: threading.Lock = field(default_factory=_taken, init=False, repr=False)
 
@@ -84,6 +77,13 @@ class Job:
                 why=f"it has {len(self.leaf)} bytes, more than {MAX_ENTRY}",
                 mend="log a digest, and keep the content where its readers can ask for it",
             )
+
+    @property
+    def leaf_hash(self) -> Digest:
+        """The entry's leaf hash (RFC 6962), made by the thread that asks for it first."""
+        if self._hash is None:
+            self._hash = leaf_id(self.leaf)
+        return self._hash
 
     def give(self, answer: tuple[int, int] | Exception) -> None:
         """Let the waiting thread go on, once: with index and size, or with a refusal."""
@@ -145,11 +145,10 @@ class Sequencer(Generic[S]):
         self._head, self._edge = head, edge
         # Read by other threads; replaced, never changed, and only once it is durable.
         self.state = state
-        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Job, ...] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._gate = threading.Condition(self._lock)
         self._room = MAX_WAITING
-        self._preparing = 0
         self._doubt: _Doubt[S] | None = None
         self._closed: LocalFault | None = None
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -167,29 +166,18 @@ class Sequencer(Generic[S]):
         Raises:
             LocalFault: what the judge said; RNM-DISK-0001, RNM-LEDGER-0002, -0005.
         """
-        self.submit(job, timeout_s)
+        self.submit(job, timeout_s=timeout_s)
         return job.wait()
 
-    def submit(self, job: Job, timeout_s: float = 60.0) -> None:
-        """Queue an entry, waiting for room alone; raise RNM-LEDGER-0002."""
+    def submit(self, *jobs: Job, timeout_s: float = 60.0) -> None:
+        """Queue entries together, waiting for room alone; raise RNM-LEDGER-0002."""
         with self._lock:
             if self._room <= 0 and not self._gate.wait_for(self._has_room, timeout_s):
                 raise unwritable("too many entries wait for the disk", "send again, more slowly")
             if self._closed is not None:
                 raise self._closed
-            self._room -= 1
-            self._waiting.put(job)
-
-    @contextmanager
-    def preparing(self) -> Iterator[None]:
-        """Say that an act is being verified: a small batch waits for it, a moment at most."""
-        with self._lock:
-            self._preparing += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._preparing -= 1
+            self._room -= len(jobs)
+            self._waiting.put(jobs)
 
     def _has_room(self) -> bool:
         return self._room > 0 or self._closed is not None
@@ -222,25 +210,18 @@ class Sequencer(Generic[S]):
                 self._gate.notify(len(jobs))
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Return everything that waits, up to a batch, and whether to stop after it."""
+        """Return everything that waits, up to a batch or a little more, and whether to stop after it."""
         jobs: list[Job] = []
-        item, patience = self._waiting.get(), 0.0
+        item = self._waiting.get()
         while item is not None:
-            jobs.append(item)
-            patience = patience or time.monotonic() + _PATIENCE_S
-            if len(jobs) == MAX_BATCH:
+            jobs += item
+            if len(jobs) >= MAX_BATCH:
                 return jobs, False
             try:
-                item = self._next(len(jobs), patience)
+                item = self._waiting.get_nowait()
             except queue.Empty:
                 return jobs, False
         return jobs, True
-
-    def _next(self, gathered: int, until: float) -> Job | None:
-        """Return what waits, or what comes soon enough; raise queue.Empty where neither does."""
-        if not self._waiting.empty() or gathered >= _ENOUGH or not self._preparing:
-            return self._waiting.get_nowait()
-        return self._waiting.get(timeout=max(until - time.monotonic(), 0.0))
 
     def _write(self, jobs: list[Job]) -> None:
         now, state, judge = self._clock(), self.state, self._judge
@@ -330,7 +311,7 @@ class Sequencer(Generic[S]):
                 waiting = self._waiting.get_nowait()
             except queue.Empty:
                 return
-            jobs = [waiting] if waiting is not None else []
+            jobs = list(waiting or ())
 
 
 def _give(jobs: list[Job], fault: LocalFault) -> None:
@@ -342,7 +323,7 @@ def _new_entry(job: Job, index: int, columns: Columns, now: int) -> NewEntry:
     # By position, in the order of the columns: names would cost a third of an entry's time here.
     return NewEntry(
         index,
-        merkle.leaf_hash(job.leaf),
+        bytes.fromhex(job.leaf_hash),
         columns.event_id,
         columns.type,
         columns.actor,

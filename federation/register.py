@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from audit.intake import Check
 from audit.ledger import Appended, Ledger
-from audit.verifiers import Check
 from fedproto import telemetry
 from fedproto.errors import LocalFault
 from fedproto.party import Party

@@ -154,7 +154,7 @@ class Anything:
 
 
 def job(text: str) -> Job:
-    return Job(leaf=text.encode(), leaf_hash=sha256_hex(text.encode()))
+    return Job(leaf=text.encode())
 
 
 def verified(store: Store) -> list[bytes]:

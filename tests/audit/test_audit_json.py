@@ -453,9 +453,9 @@ def test_65535_bytes_are_an_entry_and_65536_are_not(tmp_path):
         store, LOG_KEY, Anything(), head=head, edge=RightEdge(), state=None, clock=lambda: 0
     )
     longest, over = b"x" * 65_535, b"x" * 65_536
-    assert writer.append(Job(leaf=longest, leaf_hash=leaf_id(longest))).index == 0
+    assert writer.append(Job(leaf=longest)).index == 0
     with pytest.raises(LocalFault, match="RNM-LEDGER-0007"):
-        writer.append(Job(leaf=over, leaf_hash=leaf_id(over)))
+        writer.append(Job(leaf=over))
     assert writer.head.size == 1
     writer.close()
     assert store.entries(0, 1) == [longest]

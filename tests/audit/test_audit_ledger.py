@@ -477,7 +477,7 @@ def test_an_entry_that_the_charter_does_not_allow_is_found_at_opening(tmp_path):
         store, LOG_KEY, Anything(), head=head, edge=RightEdge(), state=None, clock=lambda: 0
     )
     for leaf in (*story.leaves, forced):
-        sequencer.append(Job(leaf=leaf, leaf_hash=leaf_id(leaf)))
+        sequencer.append(Job(leaf=leaf))
     sequencer.close()
     store.close()
     with refused(f"entry {FOUNDED} does not follow: RNM-GOV-0001"):
@@ -486,7 +486,7 @@ def test_an_entry_that_the_charter_does_not_allow_is_found_at_opening(tmp_path):
 
 def queued(story, leaf):
     """An act as it waits for its place: its signatures were verified when it came in."""
-    return Job(leaf=leaf, leaf_hash=leaf_id(leaf), signed=open_next(story.state, leaf))
+    return Job(leaf=leaf, signed=open_next(story.state, leaf))
 
 
 def test_the_charter_that_admits_is_the_one_in_force_when_the_act_is_written():

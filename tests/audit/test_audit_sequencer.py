@@ -72,32 +72,12 @@ def test_what_gathers_during_a_write_is_one_transaction(parts):
     assert writer.head.size == 51
 
 
-def test_a_small_batch_waits_for_acts_that_are_being_verified(parts, monkeypatch):
-    monkeypatch.setattr(sequencer, "_PATIENCE_S", 30.0)
+def test_what_is_queued_together_is_written_together(parts):
     store, writer = parts
-    with writer.preparing():
-        threads, found = together(writer, [f"entry {n}" for n in range(sequencer._ENOUGH)])
-        for thread in threads:
-            thread.join(10)
-    assert store.batches == (sequencer._ENOUGH,)
-    assert sorted(found.values()) == list(range(sequencer._ENOUGH))
-
-
-def test_an_act_that_never_arrives_holds_a_batch_up_for_a_moment_only(parts):
-    store, writer = parts
-    with writer.preparing():
-        assert writer.append(job("one"), timeout_s=10).index == 0
-    assert store.batches == (1,)
-
-
-def test_an_act_that_comes_alone_waits_for_nobody(parts, monkeypatch):
-    monkeypatch.setattr(sequencer, "_PATIENCE_S", 30.0)
-    _, writer = parts
-    with writer.preparing():
-        pass
-    threads, found = together(writer, ["one"])
-    threads[0].join(10)
-    assert found == {"one": 0}
+    jobs = [job(f"entry {n}") for n in range(20)]
+    writer.submit(*jobs)
+    assert [item.wait().index for item in jobs] == list(range(20))
+    assert store.batches == (20,)
 
 
 def test_pressure_goes_back_to_the_caller(parts, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Acts are verified in threads of their own: whoever sent one hears what became of it, whatever it was."""
+"""Acts are verified in a thread of its own: whoever sent one hears what became of it, whatever it was."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +63,7 @@ def test_a_check_that_breaks_breaks_its_own_call_alone(ledger):
     def broken(_):
         raise ZeroDivisionError("a bug")
 
-    # More often than there are threads: each of them goes on.
+    # The thread goes on all the same.
     for _ in range(5):
         with pytest.raises(ZeroDivisionError, match="a bug"):
             ledger.append(NEXT[0], broken)
@@ -104,3 +104,28 @@ def test_many_callers_get_an_answer_each(ledger):
     assert sorted(item.index for item in done) == list(range(size, size + len(acts)))
     for act, item in zip(acts, done, strict=True):
         assert ledger.entries(item.index, item.index + 1) == [act]
+
+
+def test_what_waits_while_one_is_verified_is_written_together(ledger):
+    for leaf in NEXT:
+        ledger.append(leaf)
+    size = ledger.head.size
+    story = copy_of(STORY)
+    acts = [approval(story, f"together {number}") for number in range(9)]
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        assert go_on.wait(30)
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        done = [pool.submit(ledger.append, acts[0], slow)]
+        assert begun.wait(30)
+        done += [pool.submit(ledger.append, act) for act in acts[1:]]
+        waiting = ledger._intake._waiting
+        poll = threading.Event()
+        while waiting.qsize() < len(acts) - 1:
+            poll.wait(0.001)
+        go_on.set()
+        # One transaction: each of them is told the same size.
+        assert {item.result(30).size for item in done} == {size + len(acts)}

@@ -1,9 +1,10 @@
-"""Verifies acts on their way to the sequencer, in two threads, whoever sent them.
+"""Verifies acts on their way to the sequencer, in a thread of its own, whoever sent them.
 
-A server has a thread for each call. Were each to verify its own act, all of them would ask for the
-interpreter before and after each signature, and wait for each other more than they work. Two are enough:
-while one reads, the other's signatures are verified without the interpreter. Decides nothing: what an
-act must be is said by `open_next` and by the caller's own check. A shell module.
+Were each caller's thread to verify its own act, all of them would ask for the interpreter before and
+after each signature, and wait for each other more than they work. One is enough: it verifies faster
+than anything else here takes acts. What waits is verified and passed on together, so that the writer
+writes it together. Decides nothing: what an act must be is said by `open_next` and by the caller's own
+check. A shell module.
 """
 
 import queue
@@ -17,23 +18,20 @@ from audit.sequencer import MEND_REOPEN, Job, Sequencer
 from fedproto.statements import SignedEvent
 
 Check: TypeAlias = Callable[[SignedEvent], None]
-_THREADS = 2
+# Passed on together at most: what is verified waits for what is not.
+_SWEEP = 16
 
 
-class Verifiers:
-    """Verify acts and pass them on, or give their callers the refusal. Thread-safe."""
+class Intake:
+    """Verifies acts and passes them on, or gives their callers the refusal. Thread-safe."""
 
     def __init__(self, read: Callable[[bytes], SignedEvent], sequencer: Sequencer[Any]) -> None:
         self._read, self._sequencer = read, sequencer
         self._waiting: queue.SimpleQueue[tuple[Job, Check] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._run, name="verifier", daemon=True)
-            for _ in range(_THREADS)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
+        self._thread.start()
 
     def submit(self, job: Job, check: Check) -> None:
         """Have an act verified, then checked, then queued; `job.wait` says what became of it.
@@ -50,26 +48,36 @@ class Verifiers:
         """Pass on what waits, then stop."""
         with self._lock:
             self._closed = True
-        for _ in self._threads:
-            self._waiting.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._waiting.put(None)
+        self._thread.join()
 
     def _run(self) -> None:
         item = self._waiting.get()
         while item is not None:
-            # Until nothing waits here, the sequencer may expect more for the batch that it gathers.
-            with self._sequencer.preparing(), suppress(queue.Empty):
+            sweep: list[Job] = []
+            with suppress(queue.Empty):
                 while item is not None:
-                    self._verify(*item)
+                    if self._verify(*item):
+                        sweep.append(item[0])
+                    if len(sweep) == _SWEEP:
+                        break
                     item = self._waiting.get_nowait()
+            self._pass_on(sweep)
             if item is not None:
                 item = self._waiting.get()
 
-    def _verify(self, job: Job, check: Check) -> None:
+    def _verify(self, job: Job, check: Check) -> bool:
         try:
             job.signed = self._read(job.leaf)
             check(job.signed)
-            self._sequencer.submit(job)
         except Exception as error:  # noqa: BLE001  # whatever it was, its caller waits to hear it
             job.give(error)
+            return False
+        return True
+
+    def _pass_on(self, sweep: list[Job]) -> None:
+        try:
+            self._sequencer.submit(*sweep)
+        except Exception as error:  # noqa: BLE001  # as above
+            for job in sweep:
+                job.give(error)
