@@ -1,6 +1,6 @@
 # The commands of this repository. Each sets up .venv first; the second time that takes no time.
 #
-#   make demo                 the whole job on this machine, about five minutes on two cores
+#   make demo                 the whole job on this machine, five to six minutes on two cores
 #   make demo ARGS="--fast"   the same, small: one to three minutes
 #   make test                 tests            make test ARGS="tests/audit -k proof"
 #   make check                format, lint, types, import contracts, tests: what CI runs
