@@ -9,8 +9,7 @@ check. A shell module.
 
 import queue
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from audit.faults import unwritable
@@ -52,19 +51,25 @@ class Intake:
         self._thread.join()
 
     def _run(self) -> None:
-        item = self._waiting.get()
-        while item is not None:
-            sweep: list[Job] = []
-            with suppress(queue.Empty):
-                while item is not None:
-                    if self._verify(*item):
-                        sweep.append(item[0])
-                    if len(sweep) == _SWEEP:
-                        break
-                    item = self._waiting.get_nowait()
-            self._pass_on(sweep)
-            if item is not None:
-                item = self._waiting.get()
+        while (item := self._waiting.get()) is not None:
+            sweep = list(self._sweep(item))
+            if sweep:
+                self._pass_on(sweep)
+
+    def _sweep(self, item: tuple[Job, Check]) -> Iterator[Job]:
+        """Verify one act and those that wait behind it; yield the ones that hold."""
+        # All of them count: else who sends nothing but forgeries would hold up everybody's act.
+        for left in reversed(range(_SWEEP)):
+            if self._verify(*item):
+                yield item[0]
+            if not left or self._waiting.empty():
+                return
+            following = self._waiting.get()
+            if following is None:
+                # The end, behind which nothing is put: `_run` is to see it.
+                self._waiting.put(None)
+                return
+            item = following
 
     def _verify(self, job: Job, check: Check) -> bool:
         try:

@@ -7,6 +7,7 @@ import pytest
 from ledger_kit import LOG_KEY, copy_of, dataset, full_story
 from ledger_worker import approval
 
+from audit import intake
 from audit.ledger import Ledger
 from fedproto.errors import LocalFault
 
@@ -129,3 +130,32 @@ def test_what_waits_while_one_is_verified_is_written_together(ledger):
         go_on.set()
         # One transaction: each of them is told the same size.
         assert {item.result(30).size for item in done} == {size + len(acts)}
+
+
+def test_who_sends_nothing_but_forgeries_holds_up_nobody(ledger):
+    # Twice as many as are verified together, before and after the act that holds.
+    forged = NEXT[0].replace(b'"sig":"', b'"sig":"A', 1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        assert go_on.wait(30)
+
+    never = threading.Event()
+    with ThreadPoolExecutor(70) as pool:
+        good = pool.submit(ledger.append, NEXT[0], slow)
+        assert begun.wait(30)
+        bad = [pool.submit(ledger.append, forged) for _ in range(intake._SWEEP + 4)]
+        poll = threading.Event()
+        while ledger._intake._waiting.qsize() < len(bad):
+            poll.wait(0.001)
+        # Whatever stands behind the sweep stays where it is until the good act is written.
+        last = pool.submit(ledger.append, NEXT[1], lambda _: never.wait(30))
+        while ledger._intake._waiting.qsize() < len(bad) + 1:
+            poll.wait(0.001)
+        go_on.set()
+        assert good.result(30).index == 1
+        assert not last.done()
+        never.set()
+        assert last.result(30).index == 2
+        assert all(isinstance(item.exception(30), LocalFault) for item in bad)
