@@ -29,6 +29,24 @@ def not_its_author(signed):
     raise LocalFault("RNM-AUTH-0001", what="an act was refused", why=why, mend="send your own")
 
 
+class Slow:
+    """A check that takes until it is told to go on."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, _):
+        self.begun.set()
+        assert self.go_on.wait(30)
+
+
+def await_waiting(ledger, count):
+    """Return once so many acts wait behind the one that is being verified."""
+    poll = threading.Event()
+    while ledger._intake._waiting.qsize() < count:
+        poll.wait(0.001)
+
+
 def test_the_check_sees_what_was_verified_before_anything_comes_of_it(ledger):
     seen = []
     done = ledger.append(NEXT[0], seen.append)
@@ -73,18 +91,13 @@ def test_a_check_that_breaks_breaks_its_own_call_alone(ledger):
 
 def test_what_waits_at_the_close_is_still_written_and_what_comes_later_refused(tmp_path):
     ledger = Ledger.create(tmp_path / "ledger", log_key=LOG_KEY, genesis_leaf=STORY.leaves[0])
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(_):
-        begun.set()
-        assert go_on.wait(30)
-
+    slow = Slow()
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(ledger.append, NEXT[0], slow)
-        assert begun.wait(30)
+        assert slow.begun.wait(30)
         closing = pool.submit(ledger.close)
         assert not waiting.done()
-        go_on.set()
+        slow.go_on.set()
         assert waiting.result(30).index == 1
         closing.result(30)
     with pytest.raises(LocalFault, match="RNM-LEDGER-0002"):
@@ -113,49 +126,33 @@ def test_what_waits_while_one_is_verified_is_written_together(ledger):
     size = ledger.head.size
     story = copy_of(STORY)
     acts = [approval(story, f"together {number}") for number in range(9)]
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(_):
-        begun.set()
-        assert go_on.wait(30)
-
+    slow = Slow()
     with ThreadPoolExecutor(len(acts)) as pool:
         done = [pool.submit(ledger.append, acts[0], slow)]
-        assert begun.wait(30)
+        assert slow.begun.wait(30)
         done += [pool.submit(ledger.append, act) for act in acts[1:]]
-        waiting = ledger._intake._waiting
-        poll = threading.Event()
-        while waiting.qsize() < len(acts) - 1:
-            poll.wait(0.001)
-        go_on.set()
+        await_waiting(ledger, len(acts) - 1)
+        slow.go_on.set()
         # One transaction: each of them is told the same size.
         assert {item.result(30).size for item in done} == {size + len(acts)}
 
 
 def test_who_sends_nothing_but_forgeries_holds_up_nobody(ledger):
-    # Twice as many as are verified together, before and after the act that holds.
+    # More of them than are verified together stand behind the act that holds.
     forged = NEXT[0].replace(b'"sig":"', b'"sig":"A', 1)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(_):
-        begun.set()
-        assert go_on.wait(30)
-
-    never = threading.Event()
-    with ThreadPoolExecutor(70) as pool:
+    slow = Slow()
+    behind = Slow()
+    with ThreadPoolExecutor(intake._SWEEP + 6) as pool:
         good = pool.submit(ledger.append, NEXT[0], slow)
-        assert begun.wait(30)
+        assert slow.begun.wait(30)
         bad = [pool.submit(ledger.append, forged) for _ in range(intake._SWEEP + 4)]
-        poll = threading.Event()
-        while ledger._intake._waiting.qsize() < len(bad):
-            poll.wait(0.001)
+        await_waiting(ledger, len(bad))
         # Whatever stands behind the sweep stays where it is until the good act is written.
-        last = pool.submit(ledger.append, NEXT[1], lambda _: never.wait(30))
-        while ledger._intake._waiting.qsize() < len(bad) + 1:
-            poll.wait(0.001)
-        go_on.set()
+        last = pool.submit(ledger.append, NEXT[1], behind)
+        await_waiting(ledger, len(bad) + 1)
+        slow.go_on.set()
         assert good.result(30).index == 1
         assert not last.done()
-        never.set()
+        behind.go_on.set()
         assert last.result(30).index == 2
         assert all(isinstance(item.exception(30), LocalFault) for item in bad)
