@@ -218,7 +218,9 @@ def _check_standing(state: State, event: Event) -> None:
     if standing in {None, Standing.ACTIVE}:
         return
     leaves = isinstance(event.body, MemberStatus) and not event.body.proposal
-    ends_key = isinstance(event.body, KeyChanged) and event.body.op is KeyOperation.REVOKE
+    # Its own, by its recovery key. What others voted for is not for it to write down.
+    body = event.body
+    ends_key = isinstance(body, KeyChanged) and body.op is KeyOperation.REVOKE and not body.proposal
     if not (leaves or ends_key):
         raise refuse(f"{event.actor.member} is {standing.value}: its acts do not count")
 

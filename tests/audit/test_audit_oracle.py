@@ -474,6 +474,16 @@ TOLD = {
         ],
         {"charter.adopted": True, "run.approved": True},
     ),
+    "who has left writes down no vote, not even on a key": (
+        plain(),
+        [
+            ("open", "nec", "key"),
+            ("poll", 0, YES),
+            ("leave", "coordinator"),
+            (CARRY, 0, "coordinator"),
+        ],
+        {"key.changed": False},
+    ),
 }
 
 
@@ -499,9 +509,9 @@ def test_what_was_told_came_about():
     without_nec = tuple(name for name in TRAINERS if name != "nec")
     assert runs == [without_nec, without_nec]
     assert [state.standing("nec").value for state in states] == [
-        "suspended", "withdrawn", "active", "suspended", *["active"] * 2, "withdrawn", *["active"] * 3
+        "suspended", "withdrawn", "active", "suspended", *["active"] * 2, "withdrawn", *["active"] * 4
     ]  # fmt: skip
     assert [state.acting_key("sony") is None for state in states] == [
-        *[False] * 3, True, *[False] * 5, True
+        *[False] * 3, True, *[False] * 5, True, False
     ]  # fmt: skip
-    assert [state.charter.version for state in states] == [*[1] * 8, 3, 2]
+    assert [state.charter.version for state in states] == [*[1] * 8, 3, 2, 1]
