@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from audit.faults import unwritable
-from audit.sequencer import MEND_REOPEN, Job, Sequencer
+from audit.sequencer import MAX_TOGETHER, MEND_REOPEN, Job, Sequencer
 from fedproto.statements import SignedEvent
 
 Check: TypeAlias = Callable[[SignedEvent], None]
-# Passed on together at most: what is verified waits for what is not.
-_SWEEP = 16
 
 
 class Intake:
@@ -58,8 +56,8 @@ class Intake:
 
     def _sweep(self, item: tuple[Job, Check]) -> Iterator[Job]:
         """Verify one act and those that wait behind it; yield the ones that hold."""
-        # All of them count: else who sends nothing but forgeries would hold up everybody's act.
-        for left in reversed(range(_SWEEP)):
+        # What is verified waits for what is not, so there are so many. All count: else who sends nothing but forgeries would hold up everybody's act.
+        for left in reversed(range(MAX_TOGETHER)):
             if self._verify(*item):
                 yield item[0]
             if not left or self._waiting.empty():

@@ -222,6 +222,7 @@ class Ledger:
         """
         job = Job(leaf=leaf)
         held = self._held
+        # Else nothing is looked up here, and the writer makes the hash.
         if held is not None or check is None:
             state = self.state
             known = state.leaves.get(job.leaf_hash)

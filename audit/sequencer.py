@@ -25,6 +25,8 @@ from fedproto.statements import SignedEvent, leaf_id
 S = TypeVar("S")
 MAX_BATCH = 1024
 MAX_WAITING = 8192
+# Queued together at most: a batch is full where these might not fit any more.
+MAX_TOGETHER = 16
 MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
 _NOT_YET = unwritable("no answer was given yet", MEND_REOPEN)
 
@@ -170,17 +172,17 @@ class Sequencer(Generic[S]):
         return job.wait()
 
     def submit(self, *jobs: Job, timeout_s: float = 60.0) -> None:
-        """Queue entries together, waiting for room alone; raise RNM-LEDGER-0002."""
+        """Queue up to MAX_TOGETHER entries, waiting for room alone; raise RNM-LEDGER-0002."""
         with self._lock:
-            if self._room <= 0 and not self._gate.wait_for(self._has_room, timeout_s):
+            if not self._gate.wait_for(lambda: self._has_room(len(jobs)), timeout_s):
                 raise unwritable("too many entries wait for the disk", "send again, more slowly")
             if self._closed is not None:
                 raise self._closed
             self._room -= len(jobs)
             self._waiting.put(jobs)
 
-    def _has_room(self) -> bool:
-        return self._room > 0 or self._closed is not None
+    def _has_room(self, jobs: int) -> bool:
+        return self._room >= jobs or self._closed is not None
 
     def close(self) -> None:
         """Write what waits, then stop."""
@@ -207,15 +209,16 @@ class Sequencer(Generic[S]):
                 raise
             with self._gate:
                 self._room += len(jobs)
-                self._gate.notify(len(jobs))
+                # All: who needs more room than there is would keep the turn of one who does not.
+                self._gate.notify_all()
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Return everything that waits, up to a batch or a little more, and whether to stop after it."""
+        """Return everything that waits, up to a batch, and whether to stop after it."""
         jobs: list[Job] = []
         item = self._waiting.get()
         while item is not None:
             jobs += item
-            if len(jobs) >= MAX_BATCH:
+            if len(jobs) > MAX_BATCH - MAX_TOGETHER:
                 return jobs, False
             try:
                 item = self._waiting.get_nowait()

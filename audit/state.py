@@ -217,9 +217,9 @@ def _check_standing(state: State, event: Event) -> None:
     standing = state.standing(event.actor.member) if state.charters else None
     if standing in {None, Standing.ACTIVE}:
         return
-    leaves = isinstance(event.body, MemberStatus) and not event.body.proposal
-    # Its own, by its recovery key. What others voted for is not for it to write down.
     body = event.body
+    leaves = isinstance(body, MemberStatus) and not body.proposal
+    # Its own, by its recovery key. What others voted for is not for it to write down.
     ends_key = isinstance(body, KeyChanged) and body.op is KeyOperation.REVOKE and not body.proposal
     if not (leaves or ends_key):
         raise refuse(f"{event.actor.member} is {standing.value}: its acts do not count")

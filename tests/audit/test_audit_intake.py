@@ -7,8 +7,8 @@ import pytest
 from ledger_kit import LOG_KEY, copy_of, dataset, full_story
 from ledger_worker import approval
 
-from audit import intake
 from audit.ledger import Ledger
+from audit.sequencer import MAX_TOGETHER
 from fedproto.errors import LocalFault
 
 STORY = full_story()
@@ -45,6 +45,14 @@ def await_waiting(ledger, count):
     poll = threading.Event()
     while ledger._intake._waiting.qsize() < count:
         poll.wait(0.001)
+
+
+def told_and_to_come(ledger, count):
+    """Tell the ledger the whole story; return its size then, and acts that may follow in any order."""
+    for leaf in NEXT:
+        ledger.append(leaf)
+    story = copy_of(STORY)
+    return ledger.head.size, [approval(story, f"act {number}") for number in range(count)]
 
 
 def test_the_check_sees_what_was_verified_before_anything_comes_of_it(ledger):
@@ -108,11 +116,7 @@ def test_what_waits_at_the_close_is_still_written_and_what_comes_later_refused(t
 
 
 def test_many_callers_get_an_answer_each(ledger):
-    for leaf in NEXT:
-        ledger.append(leaf)
-    size = ledger.head.size
-    story = copy_of(STORY)
-    acts = [approval(story, f"many {number}") for number in range(64)]
+    size, acts = told_and_to_come(ledger, 64)
     with ThreadPoolExecutor(16) as pool:
         done = list(pool.map(ledger.append, acts))
     assert sorted(item.index for item in done) == list(range(size, size + len(acts)))
@@ -121,11 +125,7 @@ def test_many_callers_get_an_answer_each(ledger):
 
 
 def test_what_waits_while_one_is_verified_is_written_together(ledger):
-    for leaf in NEXT:
-        ledger.append(leaf)
-    size = ledger.head.size
-    story = copy_of(STORY)
-    acts = [approval(story, f"together {number}") for number in range(9)]
+    size, acts = told_and_to_come(ledger, 9)
     slow = Slow()
     with ThreadPoolExecutor(len(acts)) as pool:
         done = [pool.submit(ledger.append, acts[0], slow)]
@@ -142,10 +142,10 @@ def test_who_sends_nothing_but_forgeries_holds_up_nobody(ledger):
     forged = NEXT[0].replace(b'"sig":"', b'"sig":"A', 1)
     slow = Slow()
     behind = Slow()
-    with ThreadPoolExecutor(intake._SWEEP + 6) as pool:
+    with ThreadPoolExecutor(MAX_TOGETHER + 6) as pool:
         good = pool.submit(ledger.append, NEXT[0], slow)
         assert slow.begun.wait(30)
-        bad = [pool.submit(ledger.append, forged) for _ in range(intake._SWEEP + 4)]
+        bad = [pool.submit(ledger.append, forged) for _ in range(MAX_TOGETHER + 4)]
         await_waiting(ledger, len(bad))
         # Whatever stands behind the sweep stays where it is until the good act is written.
         last = pool.submit(ledger.append, NEXT[1], behind)

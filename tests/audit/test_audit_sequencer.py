@@ -74,10 +74,10 @@ def test_what_gathers_during_a_write_is_one_transaction(parts):
 
 def test_what_is_queued_together_is_written_together(parts):
     store, writer = parts
-    jobs = [job(f"entry {n}") for n in range(20)]
+    jobs = [job(f"entry {n}") for n in range(sequencer.MAX_TOGETHER)]
     writer.submit(*jobs)
-    assert [item.wait().index for item in jobs] == list(range(20))
-    assert store.batches == (20,)
+    assert [item.wait().index for item in jobs] == list(range(sequencer.MAX_TOGETHER))
+    assert store.batches == (sequencer.MAX_TOGETHER,)
 
 
 def test_pressure_goes_back_to_the_caller(parts, monkeypatch, tmp_path):
