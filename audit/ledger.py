@@ -21,7 +21,7 @@ from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
 from audit.replay import advance
-from audit.sequencer import Appended, Columns, Job, Sequencer
+from audit.sequencer import Appended, Columns, Job, Sequencer, Tell
 from audit.state import Rejected, apply, open_next
 from audit.store import Store
 from audit.validation import validations
@@ -220,18 +220,27 @@ class Ledger:
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
         """
-        job = Job(leaf=leaf)
+        return self.submit(leaf, check).wait()
+
+    def submit(self, leaf: bytes, check: Check | None = None, tell: Tell | None = None) -> Job:
+        """As `append`, without waiting: `tell` is called once when `wait` of the job would not.
+
+        Raises:
+            LocalFault: RNM-LEDGER-* no act is taken at present, or none of this length.
+        """
+        job = Job(leaf=leaf, tell=tell)
         held = self._held
         # Else nothing is looked up here, and the writer makes the hash.
         if held is not None or check is None:
             state = self.state
             known = state.leaves.get(job.leaf_hash)
             if known is not None and check is None:
-                return Appended(known, job.leaf_hash, state.size)
+                job.give((known, state.size))
+                return job
             if known is None and held is not None:
                 raise held
         self._intake.submit(job, check or _anything)
-        return job.wait()
+        return job
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """Return the leaves [start, end); raise RNM-FORM-0002 beyond the end."""

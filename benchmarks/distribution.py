@@ -14,7 +14,6 @@ import os
 import resource
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +74,10 @@ def serve(root: Path, port: int, told: Any) -> None:
     """Be the coordinator's artifact service until told to stop; answer with peak memory."""
     from federation.artifacts import ArtifactStore
     from federation.services import ArtifactService
+    from federation.serving import Server
+    from fedproto.ids import MemberId
 
-    server = grpc.server(ThreadPoolExecutor(8), options=transport.SERVER_OPTIONS)
+    server = Server(lambda *_: MemberId("honda"))
     artifacts_pb2_grpc.add_ArtifactsServicer_to_server(
         ArtifactService(ArtifactStore(root / "artifacts")), server
     )
@@ -87,7 +88,7 @@ def serve(root: Path, port: int, told: Any) -> None:
     told.send("ready")
     told.recv()
     told.send(peak_mib() - before)
-    server.stop(grace=None).wait()
+    server.stop()
 
 
 def fetch(root: Path, port: int, digest: str, told: Any) -> None:

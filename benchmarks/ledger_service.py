@@ -13,17 +13,11 @@ import multiprocessing
 import os
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
-
-from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
-from fedproto.identity import SigningKey
-
-import grpc  # isort: skip
 
 import grpc_load
 
@@ -31,9 +25,12 @@ from audit.ledger import Ledger
 from audit.note import NoteSigner
 from federation.clerk import Clerk
 from federation.register import Register
-from federation.roles import RoleInterceptor
+from federation.roles import admission
 from federation.services import GovernanceService
+from federation.serving import Server
+from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
 from fedproto.events.oversight import IncidentReported
+from fedproto.identity import SigningKey
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, seed_file, utc_now
 from fedproto.process import free_ports, settle
@@ -101,7 +98,7 @@ def send(root: Path, address: str, acts: list[bytes], in_flight: int, answers: A
 class Empty(governance_pb2_grpc.GovernanceServicer):
     """Answers without looking."""
 
-    def Submit(self, request: ActRequest, context: object) -> ActResponse:  # noqa: N802
+    async def Submit(self, request: ActRequest, context: object) -> ActResponse:  # noqa: N802
         """Say that it was entry 0."""
         del request, context
         return ActResponse(index=0, leaf_hash=bytes(32))
@@ -140,11 +137,7 @@ def serve(
     with Ledger.open(party.root / "ledger", log_key=_log_key(root)) as ledger:
         register = Register(ledger, party)
         size = ledger.head.size
-        server = grpc.server(
-            ThreadPoolExecutor(64),
-            interceptors=[RoleInterceptor(party.profile.consortium, lambda: ledger.state.charter)],
-            options=transport.SERVER_OPTIONS,
-        )
+        server = Server(admission(party.profile.consortium, lambda: ledger.state.charter))
         governance_pb2_grpc.add_GovernanceServicer_to_server(
             Empty() if empty else GovernanceService(register, Clerk(register)), server
         )
@@ -158,7 +151,7 @@ def serve(
         client.start()
         took, times, indices = answers.get(timeout=120)
         client.join()
-        server.stop(grace=None).wait()
+        server.stop()
         if not empty and sorted(indices) != list(range(size + 1, size + len(acts))):
             raise RuntimeError("the entries that were acknowledged are not those of the ledger")
     return took, times

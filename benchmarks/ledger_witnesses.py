@@ -14,21 +14,18 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-
-from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
-
-import grpc  # isort: skip
 
 from audit.ledger import Ledger
 from audit.note import NoteSigner, NoteVerifier
 from audit.policy import policy_of
 from audit.witness import Witness
 from federation.register import Register
-from federation.roles import RoleInterceptor
+from federation.roles import admission
+from federation.serving import Server
 from federation.witnesses import WitnessService
+from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
 from fedproto.events.oversight import IncidentReported
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, now_ms, seed_file, utc_now, witness_name
@@ -74,11 +71,7 @@ def witnessed(root: Path) -> Iterator[Register]:
     log_key = NoteSigner(party.profile.origin, seed_file(party.keys / LOG_KEY, 32))
     with Ledger.open(party.root / "ledger", log_key=log_key) as ledger:
         register = Register(ledger, party)
-        server = grpc.server(
-            ThreadPoolExecutor(16),
-            interceptors=[RoleInterceptor(party.profile.consortium, lambda: ledger.state.charter)],
-            options=transport.SERVER_OPTIONS,
-        )
+        server = Server(admission(party.profile.consortium, lambda: ledger.state.charter))
         witness_pb2_grpc.add_WitnessServicer_to_server(WitnessService(register), server)
         credentials = transport.Credentials.load(party.keys, utc_now)
         server.add_secure_port(address, credentials.server())
@@ -94,7 +87,7 @@ def witnessed(root: Path) -> Iterator[Register]:
                 node.terminate()
                 node.join()
             register.close()
-            server.stop(grace=None).wait()
+            server.stop()
 
 
 def append(register: Register, party: Party, number: int) -> int:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from federation.journal import RunJournal
 from federation.robust import combine
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
+from federation.serving import Server
 from fedproto.authorisation import (
     LEAST_GROUPS,
     SUITE,
@@ -154,9 +155,9 @@ def coordinate(count: int, parameters: int, groups: int, root: Path, pipe: Any) 
     authorisation = authorise(count, parameters, groups)
     names = authorisation.content.members
     hub = Hub()
-    server = grpc.server(ThreadPoolExecutor(2 * count), options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((exchange.handler(ExchangeService(hub, _caller)),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    server = Server(lambda _, context: _caller(context))
+    server.add_generic_rpc_handlers((exchange.handler(ExchangeService(hub)),))
+    port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
     lobby = hub.open(authorisation.ctx, names)
     server.start()
     journal, spool = RunJournal(), Spool(root / "spool")
@@ -209,7 +210,7 @@ def coordinate(count: int, parameters: int, groups: int, root: Path, pipe: Any) 
     )
     pipe.recv()
     hub.close_all()
-    server.stop(1).wait()
+    server.stop(1)
     spool.close()
 
 
@@ -242,7 +243,8 @@ def take_part(name: MemberId, port: int, authorisation: SignedAuthorisation, roo
     home.mkdir()
     to = f"127.0.0.1:{port}"
     header = _Header(name)
-    with grpc.intercept_channel(grpc.insecure_channel(to, SERVER_OPTIONS), header) as channel:
+    line = grpc.secure_channel(to, grpc.local_channel_credentials(), SERVER_OPTIONS)
+    with grpc.intercept_channel(line, header) as channel:
         session = ExchangeSession(
             channel=gated(channel, EgressJournal(home, lambda: 1), to),
             authorisation=authorisation,

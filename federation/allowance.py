@@ -1,6 +1,6 @@
 """How many calls one member may have open at once, so that none can starve the others.
 
-Every open call holds a thread of the server, a stream for as long as it lasts. Decides nothing about
+An open call may hold a thread of the server, a stream for as long as it lasts. Decides nothing about
 roles. A shell module.
 """
 
@@ -26,7 +26,15 @@ class Allowance:
 
     @contextmanager
     def call(self, member: MemberId) -> Iterator[None]:
-        """Count a call while it is open; raise RNM-NET-0002 for one too many."""
+        """Count a call while it is open; raise as `take`."""
+        self.take(member)
+        try:
+            yield
+        finally:
+            self.put_back(member)
+
+    def take(self, member: MemberId) -> None:
+        """Count a call until `put_back`; raise RNM-NET-0002 for one too many."""
         with self._lock:
             if self._open[member] >= self._calls:
                 raise LocalFault(
@@ -36,8 +44,8 @@ class Allowance:
                     mend="end some of them (`renmei run watch` is one each), then try again",
                 )
             self._open[member] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open[member] -= 1
+
+    def put_back(self, member: MemberId) -> None:
+        """Note that a call has ended."""
+        with self._lock:
+            self._open[member] -= 1

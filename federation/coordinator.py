@@ -10,11 +10,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-
-import grpc
 
 from audit.http_client import HttpWitness
 from audit.ledger import Ledger
@@ -28,10 +25,11 @@ from federation.guard import StartGuard
 from federation.journal import RunJournal
 from federation.ports import FlowerPort
 from federation.register import Register
-from federation.roles import RoleInterceptor
+from federation.roles import admission
 from federation.rounds.run import RunDriver
 from federation.runs import Runs
 from federation.services import ArtifactService, GovernanceService, LedgerService, RoundsService
+from federation.serving import Server
 from federation.superlink import require_free_port
 from federation.witnesses import Caller, WitnessService
 from fedproto import telemetry
@@ -39,7 +37,7 @@ from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId, RunId
 from fedproto.party import Party, now_ms, runtime_socket, seed_file, utc_now
 from fedproto.process import settle, share_heaps
-from fedproto.transport import SERVER_OPTIONS, Credentials
+from fedproto.transport import Credentials
 from fedproto.v1 import (
     artifacts_pb2_grpc,
     governance_pb2_grpc,
@@ -50,8 +48,6 @@ from fedproto.v1 import (
 
 LOG_KEY = "log.key"
 NODES = "nodes"
-# Streams hold a thread each: sessions, witnesses and watchers of 64 members, and calls beside them.
-_THREADS = 256
 _TICK_S = 1.0
 _LOG = logging.getLogger(__name__)
 
@@ -98,27 +94,20 @@ class Coordinator:
             self.server = self._serve(credentials)
             undo.pop_all()
 
-    def _serve(self, credentials: Credentials) -> grpc.Server:
+    def _serve(self, credentials: Credentials) -> Server:
         address = self.party.profile.coordinator
         host, _, port = address.rpartition(":")
         require_free_port(host, int(port), "the coordinator")
-        server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc"),
-            interceptors=[
-                RoleInterceptor(self.party.profile.consortium, lambda: self.ledger.state.charter)
-            ],
-            options=SERVER_OPTIONS,
-        )
-        add = server
+        server = Server(admission(self.party.profile.consortium, lambda: self.ledger.state.charter))
         governance_pb2_grpc.add_GovernanceServicer_to_server(
-            GovernanceService(self.register, self.clerk), add
+            GovernanceService(self.register, self.clerk), server
         )
-        ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerService(self.register), add)
+        ledger_pb2_grpc.add_LedgerServicer_to_server(LedgerService(self.register), server)
         self.witnesses = WitnessService(self.register, self.guard)
-        witness_pb2_grpc.add_WitnessServicer_to_server(self.witnesses, add)
-        rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), add)
-        add.add_generic_rpc_handlers((exchange.handler(ExchangeService(self.hub)),))
-        artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), add)
+        witness_pb2_grpc.add_WitnessServicer_to_server(self.witnesses, server)
+        rounds_pb2_grpc.add_RoundsServicer_to_server(RoundsService(self.runs), server)
+        server.add_generic_rpc_handlers((exchange.handler(ExchangeService(self.hub)),))
+        artifacts_pb2_grpc.add_ArtifactsServicer_to_server(ArtifactService(self.artifacts), server)
         if server.add_secure_port(address, credentials.server()) != int(port):
             raise LocalFault(
                 "RNM-NET-0001",
@@ -152,7 +141,7 @@ class Coordinator:
         self.register.close()
         self.runs.join()
         self.hub.close_all()
-        self.server.stop(grace=0.5).wait()
+        self.server.stop(grace_s=0.5)
         self._parts.close()
 
     def tick(self) -> None:

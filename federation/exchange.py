@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from federation.calls import Call
 from federation.leases import Leases
-from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId
 from fedproto.outbox import RESUME_S, SESSION_BYTES, Outbox
@@ -297,22 +297,21 @@ def _malformed(member: MemberId, why: str) -> LocalFault:
 class ExchangeService:
     """Streams of members."""
 
-    def __init__(self, hub: Hub, caller: Callable[[Any], MemberId] = caller_of) -> None:
-        """Serve the lobbies of a hub; `caller` says whose call it is, from its context."""
+    def __init__(self, hub: Hub) -> None:
+        """Serve the lobbies of a hub."""
         self._hub = hub
-        self._caller = caller
 
     def Session(  # noqa: N802  # gRPC's name
-        self, request_iterator: Iterator[MemberFrame], context: Any
+        self, request_iterator: Iterator[MemberFrame], call: Call
     ) -> Iterator[Make]:
         """Join the lobby that Hello names, then carry frames both ways."""
-        member = self._caller(context)
+        member = call.caller
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("frame") != "hello":
             raise _malformed(member, "its first frame is not Hello")
         lobby = self._hub.find(first.hello.ctx, member)
         stream = lobby.join(member, first.hello, first.taken)
-        context.add_callback(stream.detach)
+        call.add_callback(stream.detach)
         threading.Thread(
             target=stream.read, args=(request_iterator,), daemon=True, name=f"read-{member}"
         ).start()

@@ -3,12 +3,16 @@
 Everything that the coordinator does is an entry first: no entry, no state change. A shell module.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from audit.intake import Check
 from audit.ledger import Appended, Ledger
+from audit.sequencer import Job
+from federation.relay import Relay
 from fedproto import telemetry
 from fedproto.errors import LocalFault
 from fedproto.party import Party
@@ -23,6 +27,7 @@ class Register:
     def __init__(self, ledger: Ledger, party: Party) -> None:
         self.ledger = ledger
         self._party = party
+        self._relay: Relay[Job] = Relay()
         self._grown = threading.Condition()
         self._closed = False
 
@@ -31,6 +36,17 @@ class Register:
         # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
         self.wait(lambda: not self._waits_for_witnesses(), _WITNESSES_S)
         appended = self.ledger.append(leaf, check)
+        self.ring()
+        return appended
+
+    async def admitted(self, leaf: bytes, check: Check | None = None) -> Appended:
+        """As `admit`, for a coroutine: while it waits, no thread does."""
+        if self._waits_for_witnesses():
+            await asyncio.to_thread(
+                self.wait, lambda: not self._waits_for_witnesses(), _WITNESSES_S
+            )
+        job = await self._relay.carry(partial(self.ledger.submit, leaf, check))
+        appended = job.wait()
         self.ring()
         return appended
 

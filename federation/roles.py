@@ -5,16 +5,13 @@ a rule is refused, and a test fails until it has one. An auditor has no rule tha
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
-import grpc
-
-from federation.allowance import Allowance
-from fedproto.errors import FederationError, LocalFault
+from federation.calls import Admit
+from fedproto.errors import LocalFault
 from fedproto.governance.charter import Charter, Role
 from fedproto.ids import MemberId
-from fedproto.transport import caller, to_status
+from fedproto.transport import caller
 
 _EVERYBODY = tuple(Role)
 _READERS = (Role.ADMINISTRATOR, Role.AUDITOR, Role.OPERATOR, Role.PRETRAINER, Role.TRAINER)
@@ -68,67 +65,10 @@ def authorise(method: str, member: MemberId | None, charter: Charter) -> MemberI
     return member
 
 
-class RoleInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # no such at run time
-    """Wraps each handler so that it runs for callers with the right role only."""
+def admission(consortium: str, charter: Callable[[], Charter]) -> Admit:
+    """Return what lets callers in: by their certificate, and the charter in force at each call."""
 
-    def __init__(self, consortium: str, charter: Callable[[], Charter]) -> None:
-        self._consortium = consortium
-        self._charter = charter
-        self._allowance = Allowance()
+    def admit(method: str, context: Any) -> MemberId:
+        return authorise(method, caller(context, consortium), charter())
 
-    def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Return the guarded handler of a method."""
-        handler = continuation(details)
-        if handler is None:
-            return None
-        unary_request, unary_response = (
-            not handler.request_streaming,
-            not handler.response_streaming,
-        )
-        name = {
-            (True, True): "unary_unary",
-            (True, False): "unary_stream",
-            (False, True): "stream_unary",
-            (False, False): "stream_stream",
-        }[unary_request, unary_response]
-        guard = self._unary if unary_response else self._stream
-        return handler._replace(**{name: guard(getattr(handler, name), details.method)})
-
-    def _admit(self, method: str, context: Any) -> AbstractContextManager[None]:
-        """Check the caller's role; return what holds one of its calls while this one lasts."""
-        member = authorise(method, caller(context, self._consortium), self._charter())
-        context.renmei_caller = member
-        return self._allowance.call(member)
-
-    def _unary(self, behaviour: Any, method: str) -> Any:
-        def guarded(request: Any, context: Any) -> Any:
-            try:
-                with self._admit(method, context):
-                    return behaviour(request, context)
-            except FederationError as error:
-                fail(context, error)
-
-        return guarded
-
-    def _stream(self, behaviour: Any, method: str) -> Any:
-        def guarded(request: Any, context: Any) -> Any:
-            try:
-                with self._admit(method, context):
-                    yield from behaviour(request, context)
-            except FederationError as error:
-                fail(context, error)
-
-        return guarded
-
-
-def fail(context: Any, error: FederationError) -> None:
-    """End a call with a named error; does not return."""
-    status, text, metadata = to_status(error)
-    context.set_trailing_metadata(metadata)
-    context.abort(status, text)
-
-
-def caller_of(context: Any) -> MemberId:
-    """Return the member that the interceptor let in."""
-    member: MemberId = context.renmei_caller
-    return member
+    return admit

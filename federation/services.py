@@ -4,18 +4,19 @@ Decides which method takes which act; whether an act is admitted is decided by t
 by `roles`. A shell module.
 """
 
+import asyncio
 import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from federation.artifacts import CHUNK, ArtifactStore
+from federation.calls import Call
 from federation.clerk import Clerk
 from federation.register import Register
-from federation.roles import caller_of
 from federation.runs import Runs
 from fedproto.errors import LocalFault
 from fedproto.events.governance import ActRefused
@@ -56,10 +57,10 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
         self._hour = 0
         self._refusals: Counter[MemberId] = Counter()
 
-    def _admit(
-        self, request: governance_pb2.ActRequest, context: Any, kind: str
+    async def _admit(
+        self, request: governance_pb2.ActRequest, call: Call, kind: str
     ) -> governance_pb2.ActResponse:
-        caller = caller_of(context)
+        caller = call.caller
         event: Event | None = None
 
         def check(signed: SignedEvent) -> None:
@@ -76,10 +77,10 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
             event = found
 
         try:
-            appended = self._register.admit(request.envelope, check)
+            appended = await self._register.admitted(request.envelope, check)
         except LocalFault as fault:
             if event is not None:
-                self._record_refusal(event, request.envelope, fault)
+                await asyncio.to_thread(self._record_refusal, event, request.envelope, fault)
             raise
         return governance_pb2.ActResponse(
             index=appended.index, leaf_hash=bytes.fromhex(appended.leaf_hash)
@@ -113,38 +114,38 @@ class GovernanceService(governance_pb2_grpc.GovernanceServicer):
             # Recorded before, or not founded yet; the caller hears the first reason either way.
             _LOG.info("a refusal was not recorded: %s %s", unrecorded.code, unrecorded.why)
 
-    def ApproveBaseModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ApproveBaseModel(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take base_model.approved."""
-        return self._admit(request, context, "base_model.approved")
+        return await self._admit(request, call, "base_model.approved")
 
-    def DeclareDataset(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def DeclareDataset(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take dataset.declared."""
-        return self._admit(request, context, "dataset.declared")
+        return await self._admit(request, call, "dataset.declared")
 
-    def Propose(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Propose(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take proposal.opened."""
-        return self._admit(request, context, "proposal.opened")
+        return await self._admit(request, call, "proposal.opened")
 
-    def Vote(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Vote(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take vote.cast, then see whether a mandate follows."""
-        response = self._admit(request, context, "vote.cast")
-        self._clerk.review(now_ms())
+        response = await self._admit(request, call, "vote.cast")
+        await asyncio.to_thread(self._clerk.review, now_ms())
         return response
 
-    def SignParticipation(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def SignParticipation(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take participation.signed."""
-        return self._admit(request, context, "participation.signed")
+        return await self._admit(request, call, "participation.signed")
 
-    def AuditSum(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def AuditSum(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take sum.audited."""
-        return self._admit(request, context, "sum.audited")
+        return await self._admit(request, call, "sum.audited")
 
-    def Submit(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Submit(self, request: Any, call: Call) -> Any:  # noqa: N802
         """Take any other act of the caller's own; the charter says who may."""
-        response = self._admit(request, context, "")
+        response = await self._admit(request, call, "")
         # What an act makes due besides a ballot can wait for the coordinator's next tick.
         if self._register.ledger.state.waiting:
-            self._clerk.review(now_ms())
+            await asyncio.to_thread(self._clerk.review, now_ms())
         return response
 
 
@@ -200,16 +201,14 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         (entry,) = self._register.ledger.entries(request.index, request.index + 1)
         return ledger_pb2.GetReceiptResponse(receipt=receipt, entry=entry)
 
-    def Export(self, _: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Export(self, _: Any, call: Call) -> Iterator[Any]:  # noqa: N802
         """Yield a bundle for offline verification; that it was handed out is an entry first."""
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "bundle.zip"
             size = self._register.ledger.export(path)
             with path.open("rb") as file:
                 digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-                self._issue(
-                    ExportIssued(recipient=caller_of(context), bundle_sha256=digest, size=size)
-                )
+                self._issue(ExportIssued(recipient=call.caller, bundle_sha256=digest, size=size))
                 file.seek(0)
                 while block := file.read(CHUNK):
                     yield ledger_pb2.ExportChunk(data=block)
@@ -237,10 +236,9 @@ class RoundsService(rounds_pb2_grpc.RoundsServicer):
         self._runs.stop(request.run)
         return rounds_pb2.StopResponse()
 
-    def Watch(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Watch(self, request: Any, call: Call) -> Iterator[Any]:  # noqa: N802
         """Yield what happens in a run."""
-        is_active: Callable[[], bool] = context.is_active
-        yield from self._runs.journal(request.run).follow(is_active)
+        yield from self._runs.journal(request.run).follow(call.is_active)
 
 
 class ArtifactService(artifacts_pb2_grpc.ArtifactsServicer):

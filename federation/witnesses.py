@@ -18,9 +18,9 @@ from audit.faults import unverified
 from audit.http_client import HttpWitness
 from audit.note import parse_lines
 from audit.validation import validators
+from federation.calls import Call
 from federation.guard import StartGuard
 from federation.register import Register
-from federation.roles import caller_of
 from fedproto.errors import FederationError, LocalFault
 from fedproto.ids import MemberId
 from fedproto.v1 import witness_pb2_grpc
@@ -46,16 +46,16 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
         self._register, self._guard = register, guard
 
     def Attend(  # noqa: N802  # gRPC's name
-        self, request_iterator: Iterator[WitnessAnswer], context: Any
+        self, request_iterator: Iterator[WitnessAnswer], call: Call
     ) -> Iterator[WitnessRequest]:
         """Send each new checkpoint and keep what comes back."""
-        member = caller_of(context)
+        member = call.caller
         first = next(request_iterator, None)
         if first is None:
             return
         if self._guard is not None:
             self._guard.report(member, first.body)
-        questions, number = self._questions(member, context.is_active), 0
+        questions, number = self._questions(member, call.is_active), 0
         body = next(questions, None)
         while body is not None:
             number += 1
@@ -99,11 +99,11 @@ class WitnessService(witness_pb2_grpc.WitnessServicer):
         while body is not None:
             body = _told(questions, *asked.add_checkpoint(body))
 
-    def Validate(self, request: Any, context: Any) -> ValidateResponse:  # noqa: N802
+    def Validate(self, request: Any, call: Call) -> ValidateResponse:  # noqa: N802
         """Keep a member's validation; raise RNM-LEDGER-0001 for any that is not its own."""
         lines = parse_lines(request.line)
         charter = self._register.ledger.state.charter
-        own = {v.verifier.key_id for v in validators(charter) if v.member == caller_of(context)}
+        own = {v.verifier.key_id for v in validators(charter) if v.member == call.caller}
         if not {line.key_id for line in lines} <= own:
             raise unverified("a validation was refused", "it is not by the caller's validator key")
         self._register.ledger.add_cosignatures(request.size, request.line)

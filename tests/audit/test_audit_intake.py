@@ -125,7 +125,7 @@ def test_many_callers_get_an_answer_each(ledger):
 
 
 def test_what_waits_while_one_is_verified_is_written_together(ledger):
-    size, acts = told_and_to_come(ledger, 9)
+    size, acts = told_and_to_come(ledger, MAX_TOGETHER)
     slow = Slow()
     with ThreadPoolExecutor(len(acts)) as pool:
         done = [pool.submit(ledger.append, acts[0], slow)]
@@ -156,3 +156,14 @@ def test_who_sends_nothing_but_forgeries_holds_up_nobody(ledger):
         behind.go_on.set()
         assert last.result(30).index == 2
         assert all(isinstance(item.exception(30), LocalFault) for item in bad)
+
+
+def test_nobody_waits_for_an_act_that_comes_alone(ledger):
+    told = threading.Event()
+    job = ledger.submit(NEXT[0], [].append, told.set)
+    assert told.wait(10)
+    assert job.wait().index == 1
+    # What is there already is told at once.
+    again = threading.Event()
+    assert ledger.submit(NEXT[0], None, again.set).wait().index == 1
+    assert again.is_set()

@@ -1,5 +1,6 @@
 """The one writer and the publisher: pressure goes back to the caller, and a lag never loses an entry."""
 
+import queue
 import threading
 
 import pytest
@@ -7,7 +8,9 @@ from ledger_kit import LOG_KEY, copy_of, full_story, witness_lines
 from store_kit import job, sequencer_of, verified
 
 from audit import merkle, sequencer
+from audit.faults import unwritable
 from audit.ledger import Ledger
+from audit.sequencer import Job
 from audit.store import Store
 from fedproto.errors import LocalFault
 
@@ -78,6 +81,18 @@ def test_what_is_queued_together_is_written_together(parts):
     writer.submit(*jobs)
     assert [item.wait().index for item in jobs] == list(range(sequencer.MAX_TOGETHER))
     assert store.batches == (sequencer.MAX_TOGETHER,)
+
+
+def test_who_does_not_wait_is_told_once_by_the_thread_that_has_the_answer(parts):
+    _, writer = parts
+    told = queue.SimpleQueue()
+    first = Job(leaf=b"one", tell=lambda: told.put(first.wait().index))
+    writer.submit(first)
+    assert told.get(timeout=10) == 0
+    refused = Job(leaf=b"two", tell=lambda: told.put("refused"))
+    refused.give(unwritable("no", "mend"))
+    assert told.get(timeout=10) == "refused"
+    assert told.empty()
 
 
 def test_pressure_goes_back_to_the_caller(parts, monkeypatch, tmp_path):

@@ -244,7 +244,7 @@ def test_the_first_word_of_a_stream_is_what_the_witness_knows(rolled_back):
     site = rolled_back
 
     class Context:
-        renmei_caller = "nec"
+        caller = "nec"
 
         def is_active(self):
             return True

@@ -1,13 +1,14 @@
 """What a member signed and the charter refused is an entry, once, and never so many as to fill the log."""
 
+import asyncio
 import shutil
-from dataclasses import dataclass
 
 import pytest
 
 from audit.ledger import Ledger
 from audit.note import NoteSigner
 from federation import services
+from federation.calls import Call
 from federation.clerk import Clerk
 from federation.register import Register
 from federation.services import GovernanceService
@@ -22,11 +23,6 @@ from fedproto.v1.governance_pb2 import ActRequest
 from renmei.consortium import found
 
 TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
-
-
-@dataclass
-class Caller:
-    renmei_caller: str
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +55,7 @@ class Counter:
         return seal_event(event, (party.signing_key,))
 
     def submit(self, name, leaf):
-        return self.service.Submit(ActRequest(envelope=leaf), Caller(name))
+        return asyncio.run(self.service.Submit(ActRequest(envelope=leaf), Call(name)))
 
     def refused(self):
         indices = self.ledger.find_entries(kind="act.refused")

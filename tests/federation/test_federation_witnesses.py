@@ -76,7 +76,7 @@ class Context:
     """A call's context; inactive once the member hangs up."""
 
     def __init__(self, name):
-        self.renmei_caller = name
+        self.caller = name
         self.active = True
 
     def is_active(self):

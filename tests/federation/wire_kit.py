@@ -12,6 +12,7 @@ from federation.exchange import ExchangeService, Hub
 from federation.journal import RunJournal
 from federation.rounds.attempt import AttemptRunner
 from federation.rounds.spool import Spool
+from federation.serving import Server
 from fedproto.errors import FederationError
 from fedproto.secagg.keying_messages import EncryptedShares
 from fedproto.secagg.messages import decode, encode
@@ -101,10 +102,11 @@ class Wire:
         trained.set_result(TrainedDelta(delta=self.members.delta(name), weight=1.0))
         to = f"127.0.0.1:{self.between(name, port)}"
         try:
-            with grpc.insecure_channel(to, self.options[1]) as channel:
+            plain = grpc.local_channel_credentials()
+            with grpc.secure_channel(to, plain, self.options[1]) as channel:
                 return self.session(name, gated(channel, journal, to), trained).run()
         finally:
-            server.stop(0)
+            server.stop()
 
     def session(self, name, channel, trained):
         return ExchangeSession(
@@ -123,19 +125,19 @@ class Wire:
 
     def _serve(self, name):
         # Who calls is told by the port: certificates have tests of their own.
-        service = ExchangeService(self.hub, lambda _: name)
+        service = ExchangeService(self.hub)
 
-        def session(requests, context):
-            return service.Session(self._kept(name, requests), context)
+        def session(requests, call):
+            return service.Session(self._kept(name, requests), call)
 
-        server = grpc.server(ThreadPoolExecutor(4), options=self.options[0])
+        server = Server(lambda *_: name, self.options[0])
         handler = grpc.stream_stream_rpc_method_handler(
             session, MemberFrame.FromString, exchange.write
         )
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("fedproto.v1.Exchange", {"Session": handler}),)
         )
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
         server.start()
         return server, port
 
