@@ -56,7 +56,8 @@ class Intake:
 
     def _sweep(self, item: tuple[Job, Check]) -> Iterator[Job]:
         """Verify one act and those that wait behind it; yield the ones that hold."""
-        # What is verified waits for what is not, so there are so many. All count: else who sends nothing but forgeries would hold up everybody's act.
+        # What is verified waits for what is not, so there are so many. All count: else who sends nothing
+        # but forgeries would hold up everybody's act.
         for left in reversed(range(MAX_TOGETHER)):
             if self._verify(*item):
                 yield item[0]

@@ -147,8 +147,6 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no such at 
                     call.end()
             except FederationError as error:
                 await _abort(context, error)
-            except (asyncio.CancelledError, grpc.aio.AbortError):
-                raise
             except Exception:  # noqa: BLE001  # logged, and told without its text
                 _LOG.exception("a call of %s failed", method)
                 await _abort(context, _fault())

@@ -1,14 +1,14 @@
 """The coordinator's gRPC server: one event loop waits for all calls, threads do what blocks.
 
-A loop answers a call in two thirds of the time that a server with a thread for each takes. A handler that is a
-coroutine function runs in the loop and must not block; any other one runs in a thread, and its stream
-holds that thread for as long as it lasts. Decides nothing: `Admit` says whose a call is, and a handler
-sees no call that was not admitted. A shell module.
+A loop answers a call in two thirds of the time that a server with a thread for each takes. A handler
+that is a coroutine function runs in the loop and must not block; any other one runs in a thread, and
+its stream holds that thread for as long as it lasts. Decides nothing: `Admit` says whose a call is, and
+a handler sees no call that was not admitted. A shell module.
 """
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -41,13 +41,9 @@ class _Runtime:
         # taken from the loop, in whatever thread let go of that one, and the loop is for one thread only.
         self.run(_hold_poller())
 
-    def run(self, work: Awaitable[T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Have the loop do something, and wait for it."""
-
-        async def awaited() -> T:
-            return await work
-
-        return asyncio.run_coroutine_threadsafe(awaited(), self.loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
 
 async def _hold_poller() -> None:
@@ -73,12 +69,13 @@ class Server:
         self, admit: Admit, options: Sequence[tuple[str, Any]] = tuple(SERVER_OPTIONS)
     ) -> None:
         self._runtime = _runtime()
-        self._gate = Gate(admit, self._runtime.threads)
-        self._server = self._runtime.run(self._made(list(options)))
+        gate = Gate(admit, self._runtime.threads)
 
-    async def _made(self, options: list[tuple[str, Any]]) -> grpc.aio.Server:
-        # In the loop that it is going to run in.
-        return grpc.aio.server(interceptors=[self._gate], options=options)
+        async def made() -> grpc.aio.Server:
+            # In the loop that it is going to run in.
+            return grpc.aio.server(interceptors=[gate], options=list(options))
+
+        self._server = self._runtime.run(made())
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Serve what handlers find; for the functions that protoc makes."""
