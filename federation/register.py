@@ -31,24 +31,25 @@ class Register:
         self._grown = threading.Condition()
         self._closed = False
 
-    def admit(self, leaf: bytes, check: Check | None = None) -> Appended:
-        """Append an act of any party; raise why it is refused. `check` as `Ledger.append`."""
-        # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
-        self.wait(lambda: not self._waits_for_witnesses(), _WITNESSES_S)
-        appended = self.ledger.append(leaf, check)
+    def admit(self, leaf: bytes) -> Appended:
+        """Append an act of any party; raise why it is refused."""
+        self._await_witnesses()
+        appended = self.ledger.append(leaf)
         self.ring()
         return appended
 
-    async def admitted(self, leaf: bytes, check: Check | None = None) -> Appended:
-        """As `admit`, for a coroutine: while it waits, no thread does."""
+    async def admitted(self, leaf: bytes, check: Check) -> Appended:
+        """As `admit`, for a coroutine: while it waits, no thread does. `check` as `Ledger.append`."""
         if self._waits_for_witnesses():
-            await asyncio.to_thread(
-                self.wait, lambda: not self._waits_for_witnesses(), _WITNESSES_S
-            )
+            await asyncio.to_thread(self._await_witnesses)
         job = await self._relay.carry(partial(self.ledger.submit, leaf, check))
         appended = job.wait()
         self.ring()
         return appended
+
+    def _await_witnesses(self) -> None:
+        # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
+        self.wait(lambda: not self._waits_for_witnesses(), _WITNESSES_S)
 
     def _waits_for_witnesses(self) -> bool:
         held = self.ledger.held
