@@ -14,23 +14,22 @@ from audit import bundle, merkle, receipt, tiles
 from audit.checkpoint import TreeHead, open_checkpoint
 from audit.directory_lock import DirectoryLock
 from audit.faults import unverified
-from audit.intake import Check, Intake
 from audit.note import Note, NoteSigner, merge, parse, parse_lines
 from audit.opening import check_head, columns_of, keep_place, load, place_of, wrong_key
 from audit.policy import Cosignature, policy_of
 from audit.publication import Content, Publisher
 from audit.records import EMPTY, State
 from audit.replay import advance
-from audit.sequencer import Appended, Columns, Job, Sequencer, Tell
-from audit.state import Rejected, apply, open_next
+from audit.sequencer import Appended, Columns, Job, Sequencer
+from audit.state import Rejected, apply, claim_next, open_next
 from audit.store import Store
 from audit.validation import validations
 from fedproto.durable import make_private_directory
+from fedproto.envelope import Claimed
 from fedproto.errors import LocalFault
 from fedproto.governance.rules import refuse
 from fedproto.ids import Digest
 from fedproto.party import now_ms
-from fedproto.statements import SignedEvent
 
 __all__ = ["Appended", "Ledger"]
 
@@ -82,7 +81,6 @@ class Ledger:
         self._store, self._lock, self._sequencer = store, lock, sequencer
         self._log_key = log_key
         self._cosigning = threading.Lock()
-        self._intake = Intake(lambda leaf: open_next(self.state, leaf), sequencer)
         self._publisher = Publisher(directory / _PUBLIC)
         self._held: LocalFault | None = None
         self._cosigned = self._newest_cosigned()
@@ -172,7 +170,6 @@ class Ledger:
 
     def close(self) -> None:
         """Write and publish what waits, then let the directory go."""
-        self._intake.close()
         self._sequencer.close()
         self._publisher.close()
         self._store.close()
@@ -212,35 +209,42 @@ class Ledger:
         """Take entries again."""
         self._held = None
 
-    def append(self, leaf: bytes, check: Check | None = None) -> Appended:
+    def append(self, leaf: bytes) -> Appended:
         """Admit an act and wait until it is durable; the same leaf again has the same index.
-
-        `check` sees what was verified before anything comes of it, and raises to refuse it.
 
         Raises:
             LocalFault: RNM-SIG-*, RNM-FORM-*, RNM-GOV-* it is refused; RNM-DISK-0001, RNM-LEDGER-*.
         """
-        return self.submit(leaf, check).wait()
+        job, state = Job(leaf=leaf), self.state
+        known = self._known(state, job)
+        if known is not None:
+            return Appended(known, job.leaf_hash, state.size)
+        job.signed = open_next(state, leaf)
+        self._sequencer.submit(job)
+        return job.wait()
 
-    def submit(self, leaf: bytes, check: Check | None = None, tell: Tell | None = None) -> Job:
-        """As `append`, without waiting: `tell` is called once when `wait` of the job would not.
+    def claim(self, job: Job) -> Claimed:
+        """Return what an act claims by the keys in force: to be verified before it is written.
 
         Raises:
-            LocalFault: RNM-LEDGER-* no act is taken at present, or none of this length.
+            LocalFault: RNM-SIG-*, RNM-FORM-* as `claim_next`; RNM-LEDGER-* no act is taken at present.
         """
-        job = Job(leaf=leaf, tell=tell)
-        held = self._held
+        state = self.state
         # Else nothing is looked up here, and the writer makes the hash.
-        if held is not None or check is None:
-            state = self.state
-            known = state.leaves.get(job.leaf_hash)
-            if known is not None and check is None:
-                job.give((known, state.size))
-                return job
-            if known is None and held is not None:
-                raise held
-        self._intake.submit(job, check or _anything)
-        return job
+        if self._held is not None:
+            self._known(state, job)
+        return claim_next(state, job.leaf)
+
+    def write(self, *jobs: Job) -> None:
+        """Queue up to MAX_TOGETHER acts that were verified, without waiting; raise RNM-LEDGER-0002."""
+        self._sequencer.submit(*jobs, timeout_s=0)
+
+    def _known(self, state: State, job: Job) -> int | None:
+        """Return the index of an act that is there, or nothing; raise why none is taken at present."""
+        known = state.leaves.get(job.leaf_hash)
+        if known is None and self._held is not None:
+            raise self._held
+        return known
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """Return the leaves [start, end); raise RNM-FORM-0002 beyond the end."""
@@ -354,10 +358,6 @@ class Ledger:
         if not policy.is_met(policy.cosignatures(full)):
             return None
         return _Cosigned(size, full.encode())
-
-
-def _anything(_: SignedEvent) -> None:
-    """Take whatever verifies: the charter says what is admitted."""
 
 
 def _cosignature_row(size: int, item: Cosignature) -> dict[str, object]:

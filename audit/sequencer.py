@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from audit import checkpoint
 from audit.checkpoint import Checkpoint, TreeHead
@@ -23,12 +23,10 @@ from fedproto.ids import Digest
 from fedproto.statements import SignedEvent, leaf_id
 
 S = TypeVar("S")
-Tell: TypeAlias = Callable[[], None]
 MAX_BATCH = 1024
 MAX_WAITING = 8192
-# Queued together at most: a batch is full where these might not fit any more. While so many are written,
-# as many can be verified: of 16 callers half wait for either.
-MAX_TOGETHER = 8
+# Queued together at most: a batch is full where these might not fit any more.
+MAX_TOGETHER = 64
 MEND_REOPEN = "restart the coordinator: it reads the ledger again and goes on from what is durable"
 _NOT_YET = unwritable("no answer was given yet", MEND_REOPEN)
 
@@ -63,15 +61,12 @@ def _taken() -> threading.Lock:
 class Job:
     """An entry and what became of it; `signed` is what was verified of it before it was queued.
 
-    `tell` is called by the thread that has the answer, for those who do not wait: it must be short.
-
     Raises:
         LocalFault: RNM-LEDGER-0007 it is longer than an entry can be.
     """
 
     leaf: bytes
     signed: SignedEvent | None = None
-    tell: Tell | None = None
     _hash: Digest | None = field(default=None, init=False, repr=False)
     _answer: tuple[int, int] | Exception = field(default=_NOT_YET, init=False, repr=False)
     _given: threading.Lock = field(default_factory=_taken, init=False, repr=False)
@@ -96,13 +91,17 @@ class Job:
         """Let the waiting thread go on, once: with index and size, or with a refusal."""
         self._answer = answer
         self._given.release()
-        if self.tell is not None:
-            self.tell()
 
     @property
     def is_done(self) -> bool:
         """Whether nobody needs to wait any more."""
         return self._answer is not _NOT_YET
+
+    def await_done(self, timeout_s: float = -1) -> bool:
+        """Wait until nobody needs to wait any more, or for a time; return `is_done`."""
+        if not self.is_done and self._given.acquire(timeout=timeout_s):
+            self._given.release()
+        return self.is_done
 
     def wait(self) -> Appended:
         """Return where the entry stands, durably; raise why it was refused."""

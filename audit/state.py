@@ -42,6 +42,7 @@ __all__ = [
     "Run",
     "State",
     "apply",
+    "claim_next",
     "integrate",
     "open_next",
 ]
@@ -116,14 +117,29 @@ def integrate(state: State, leaf_hash: Digest, event_id: str | None = None) -> S
 
 
 def open_next(state: State, leaf: bytes) -> SignedEvent:
-    """Verify a leaf by the keys in force.
+    """Verify a leaf by the keys in force, and read it.
+
+    Raises:
+        LocalFault: RNM-SIG-*, RNM-FORM-* as `open_event`.
+    """
+    return open_event(leaf, _resolver(state, leaf))
+
+
+def claim_next(state: State, leaf: bytes) -> envelope.Claimed:
+    """Return what a leaf claims, by the keys in force, for who verifies it elsewhere.
+
+    Raises:
+        LocalFault: RNM-SIG-*, RNM-FORM-* as `envelope.claim`.
+    """
+    return envelope.claim(leaf, envelope.EVENT_TYPE, _resolver(state, leaf))
+
+
+def _resolver(state: State, leaf: bytes) -> envelope.Resolver:
+    """Look keys up in a state.
 
     A key that comes with its act (the first charter's, a new seat's, a rotation's) verifies it too;
     whether it may come is for `apply` to say. Before entry 0 there is nothing else to verify by: the
     first charter's digest must be pinned by the caller.
-
-    Raises:
-        LocalFault: RNM-SIG-*, RNM-FORM-* as `open_event`.
     """
     brought: dict[KeyId, VerifyKey] | None = None
 
@@ -135,7 +151,7 @@ def open_next(state: State, leaf: bytes) -> SignedEvent:
             known = brought.get(key)
         return known
 
-    return open_event(leaf, resolve)
+    return resolve
 
 
 _BRINGING = {"charter.adopted", "member.admitted", "key.changed"}

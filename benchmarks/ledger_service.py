@@ -152,6 +152,7 @@ def serve(
         took, times, indices = answers.get(timeout=120)
         client.join()
         server.stop()
+        register.close()
         if not empty and sorted(indices) != list(range(size + 1, size + len(acts))):
             raise RuntimeError("the entries that were acknowledged are not those of the ledger")
     return took, times

@@ -7,12 +7,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
-from audit.intake import Check
 from audit.ledger import Appended, Ledger
-from audit.sequencer import Job
-from federation.relay import Relay
+from federation.inbox import Check, Inbox
 from fedproto import telemetry
 from fedproto.errors import LocalFault
 from fedproto.party import Party
@@ -27,7 +24,7 @@ class Register:
     def __init__(self, ledger: Ledger, party: Party) -> None:
         self.ledger = ledger
         self._party = party
-        self._relay: Relay[Job] = Relay()
+        self._inbox = Inbox(ledger, self.ring)
         self._grown = threading.Condition()
         self._closed = False
 
@@ -39,13 +36,10 @@ class Register:
         return appended
 
     async def admitted(self, leaf: bytes, check: Check) -> Appended:
-        """As `admit`, for a coroutine: while it waits, no thread does. `check` as `Ledger.append`."""
+        """As `admit`, for a coroutine: while it waits, no thread does. `check` as `Inbox.admit`."""
         if self._waits_for_witnesses():
             await asyncio.to_thread(self._await_witnesses)
-        job = await self._relay.carry(partial(self.ledger.submit, leaf, check))
-        appended = job.wait()
-        self.ring()
-        return appended
+        return await self._inbox.admit(leaf, check)
 
     def _await_witnesses(self) -> None:
         # After a start the ledger waits for its witnesses; they come by themselves, in seconds.
@@ -76,6 +70,7 @@ class Register:
         with self._grown:
             self._closed = True
             self._grown.notify_all()
+        self._inbox.close()
 
     @property
     def closed(self) -> bool:

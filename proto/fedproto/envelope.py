@@ -1,14 +1,14 @@
 """The envelope of every signed act: DSSE v1 over canonical JSON.
 
 Verify, then parse: `open_envelope` hands out the payload only after every signature verified over
-the very bytes that were received. The payload type in the pre-authentication encoding is the domain
+the very bytes that were received; `claim` hands out what is to be verified, for who has it done elsewhere. The payload type in the pre-authentication encoding is the domain
 tag. Implements secure-systems-lab/dsse v1.0 (PAE) with canonical JSON (RFC 8785) outside and inside,
 so one act has one leaf. Pure.
 """
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedproto import jcs
 from fedproto.errors import LocalFault
@@ -32,6 +32,32 @@ class Opened:
     payload: Json
     payload_bytes: bytes
     signers: tuple[KeyId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That a key has signed a message; not verified yet."""
+
+    key: VerifyKey
+    signature: bytes
+    message: bytes
+
+    def verify(self) -> None:
+        """Raise RNM-SIG-0001 unless it is so."""
+        self.key.verify(self.signature, self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An envelope of which nothing is verified yet: it opens to who has verified every claim."""
+
+    claims: tuple[Claim, ...]
+    _payload: bytes = field(repr=False)
+    _signers: tuple[KeyId, ...] = field(repr=False)
+
+    def open_verified(self) -> Opened:
+        """Parse the payload, once all claims are verified; RNM-FORM-0001 if it is not canonical."""
+        return Opened(jcs.loads(self._payload), self._payload, self._signers)
 
 
 def _pae(payload_type: str, payload: bytes) -> bytes:
@@ -114,21 +140,35 @@ def _decode(envelope: bytes, payload_type: str) -> tuple[bytes, dict[KeyId, byte
     return _base64(outer["payload"]), signatures
 
 
-def open_envelope(envelope: bytes, payload_type: str, resolve: Resolver) -> Opened:
-    """Verify every signature, then parse.
+def claim(envelope: bytes, payload_type: str, resolve: Resolver) -> Claimed:
+    """Return what an envelope claims, for its claims to be verified before it is opened.
 
     Raises:
-        LocalFault: RNM-SIG-0002 a signer is unknown to `resolve`; RNM-SIG-0001 a signature does not
-            verify; RNM-FORM-0001 or -0002 the bytes are not exactly one canonical envelope.
+        LocalFault: RNM-SIG-0002 a signer is unknown to `resolve`; RNM-SIG-0001 it carries no signature;
+            RNM-FORM-0001 or -0002 the bytes are not exactly one canonical envelope.
     """
     body, signatures = _decode(envelope, payload_type)
     message = _pae(payload_type, body)
+    claims = []
     for key_id, signature in signatures.items():
         key = resolve(key_id)
         if key is None:
             raise _fault("RNM-SIG-0002", f"key {key_id[:32]} is not on the roster")
-        key.verify(signature, message)
-    return Opened(jcs.loads(body), body, tuple(sorted(signatures)))
+        claims.append(Claim(key, signature, message))
+    # Listed in order: `_decode` sees to it.
+    return Claimed(tuple(claims), body, tuple(signatures))
+
+
+def open_envelope(envelope: bytes, payload_type: str, resolve: Resolver) -> Opened:
+    """Verify every signature, then parse.
+
+    Raises:
+        LocalFault: as `claim`; RNM-SIG-0001 a signature does not verify.
+    """
+    claimed = claim(envelope, payload_type, resolve)
+    for each in claimed.claims:
+        each.verify()
+    return claimed.open_verified()
 
 
 def peek(envelope: bytes, payload_type: str) -> Json:

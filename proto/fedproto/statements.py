@@ -259,7 +259,15 @@ def open_event(leaf: bytes, resolve: envelope.Resolver) -> SignedEvent:
     Raises:
         LocalFault: RNM-SIG-*, RNM-FORM-* as `open_envelope`; RNM-SIG-0002 if the actor did not sign.
     """
-    opened = envelope.open_envelope(leaf, envelope.EVENT_TYPE, resolve)
+    return read_event(envelope.open_envelope(leaf, envelope.EVENT_TYPE, resolve))
+
+
+def read_event(opened: envelope.Opened) -> SignedEvent:
+    """Read the event of an envelope that was verified.
+
+    Raises:
+        LocalFault: RNM-FORM-0002 it is not of this format; RNM-SIG-0002 the actor did not sign.
+    """
     event = event_from_json(opened.payload)
     if event.actor.key not in opened.signers:
         raise LocalFault(
