@@ -119,11 +119,18 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # no such at 
     def __init__(self, admit: Admit, threads: ThreadPoolExecutor) -> None:
         self._admit, self._threads = admit, threads
         self._allowance = Allowance()
+        # By method: one call after the other needs the same.
+        self._guarding: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Return the guarded handler of a method, for bytes."""
-        handler = await continuation(details)
-        return None if handler is None else self._guard(details.method, handler)
+        method = details.method
+        if method not in self._guarding:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            self._guarding[method] = self._guard(method, handler)
+        return self._guarding[method]
 
     def _guard(self, method: str, handler: Any) -> Any:
         name, behaviour = _behaviour_of(handler)

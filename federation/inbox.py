@@ -20,7 +20,7 @@ from fedproto.statements import SignedEvent, read_event
 
 Check: TypeAlias = Callable[[SignedEvent], None]
 # How long a verified act waits for others that are likely to come.
-_PATIENCE_S = 0.004
+_PATIENCE_S = 0.008
 # How long the loop stands still for a batch: many times what a good disk takes.
 _STILL_S = 0.02
 

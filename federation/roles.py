@@ -54,7 +54,7 @@ def authorise(method: str, member: MemberId | None, charter: Charter) -> MemberI
     """Return the caller if a rule lets it call `method`; raise RNM-AUTH-0001 otherwise."""
     known = charter.member(member) if member is not None else None
     allowed = RULES.get(method, ())
-    if member is None or known is None or not set(known.roles) & set(allowed):
+    if member is None or known is None or not any(role in allowed for role in known.roles):
         roles = ", ".join(role.value for role in allowed) or "nobody"
         raise LocalFault(
             "RNM-AUTH-0001",

@@ -6,7 +6,8 @@ bytes and the message; the answers are a byte each, in the order of the claims. 
 """
 
 import socket
-from typing import BinaryIO, Final
+from io import BufferedIOBase
+from typing import Final
 
 from fedproto.envelope import Claim
 from fedproto.errors import LocalFault
@@ -15,8 +16,6 @@ from fedproto.identity import PUBLIC_BYTES, SIGNATURE_BYTES, VerifyKey
 HOLDS: Final = 1
 _LENGTH = 4
 _FIXED = PUBLIC_BYTES + SIGNATURE_BYTES + _LENGTH
-# A few claims: what was read ahead is read without a system call.
-_BUFFER = 1 << 16
 
 
 def encode(claim: Claim) -> bytes:
@@ -27,12 +26,12 @@ def encode(claim: Claim) -> bytes:
 
 def serve(line: socket.socket) -> None:
     """Answer claims until the other side ends."""
-    with line, line.makefile("rb", buffering=_BUFFER) as claims:
+    with line, line.makefile("rb") as claims:
         while (claim := _read(claims)) is not None:
             line.sendall(bytes((_holds(claim),)))
 
 
-def _read(claims: BinaryIO) -> Claim | None:
+def _read(claims: BufferedIOBase) -> Claim | None:
     fixed = claims.read(_FIXED)
     if len(fixed) < _FIXED:
         return None

@@ -26,6 +26,8 @@ from fedproto.identity import SIGNATURE_BYTES
 _COMPANY = 4
 # Between two starts, should it not live.
 _PAUSE_S = 10.0
+# Who is silent for so long, whatever was asked, is stopped.
+_SILENCE_S = 5.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,6 +38,7 @@ class _Line(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked: deque[asyncio.Future[bool]] = deque()
         self._transport: asyncio.Transport | None = None
+        self._oldest: asyncio.Future[bool] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A socket's is one; uvloop's does not inherit from it.
@@ -53,6 +56,10 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for said in data:
+            if not self._asked:
+                # It answers what nobody asked: none of its answers is worth anything.
+                self.close()
+                return
             _give(self._asked.popleft(), holds=said == HOLDS)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -60,6 +67,13 @@ class _Line(asyncio.Protocol):
         while self._asked:
             _give(self._asked.popleft(), holds=False)
         self.ended.set_result(None)
+
+    def look(self) -> None:
+        """Give up on a process that has not answered anything since the last look."""
+        oldest = self._asked[0] if self._asked else None
+        if oldest is not None and oldest is self._oldest:
+            self.close()
+        self._oldest = oldest
 
     def close(self) -> None:
         """Let the process end."""
@@ -122,7 +136,9 @@ class Signatures:
             _, self._line = await loop.create_connection(_Line, sock=ours)
             if self._closed:
                 self._line.close()
-            await self._line.ended
+            while not self._line.ended.done():
+                await asyncio.wait([self._line.ended], timeout=_SILENCE_S)
+                self._line.look()
         finally:
             self._line = self._keeping = None
             await asyncio.to_thread(_end, process)

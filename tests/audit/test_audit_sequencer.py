@@ -1,6 +1,5 @@
 """The one writer and the publisher: pressure goes back to the caller, and a lag never loses an entry."""
 
-import queue
 import threading
 
 import pytest
@@ -83,16 +82,20 @@ def test_what_is_queued_together_is_written_together(parts):
     assert store.batches == (sequencer.MAX_TOGETHER,)
 
 
-def test_who_does_not_wait_is_told_once_by_the_thread_that_has_the_answer(parts):
+def test_who_waits_for_a_while_is_told_whether_it_was_long_enough(parts):
     _, writer = parts
-    told = queue.SimpleQueue()
-    first = Job(leaf=b"one", tell=lambda: told.put(first.wait().index))
+    first = Job(leaf=b"one")
+    assert not first.await_done(0.001)
+    assert not first.is_done
     writer.submit(first)
-    assert told.get(timeout=10) == 0
-    refused = Job(leaf=b"two", tell=lambda: told.put("refused"))
+    assert first.await_done(10)
+    # As often as one likes; and what it waited for is still there.
+    assert first.await_done()
+    assert first.await_done(0)
+    assert first.wait().index == 0
+    refused = Job(leaf=b"two")
     refused.give(unwritable("no", "mend"))
-    assert told.get(timeout=10) == "refused"
-    assert told.empty()
+    assert refused.await_done(0)
 
 
 def test_pressure_goes_back_to_the_caller(parts, monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ from federation_kit import until
 
 from federation import allowance
 from federation.calls import Call
-from federation.relay import Relay
 from federation.serving import Server
 from fedproto import transport
 from fedproto.errors import LocalFault
@@ -342,37 +341,3 @@ def test_callbacks_run_once():
     call.end()
     assert said == ["ended"]
     assert not call.is_active()
-
-
-def test_a_relay_brings_each_word_to_who_waits_for_it_and_forgets_who_does_not():
-    async def carried():
-        relay = Relay()
-        told = []
-
-        def begin(number):
-            def begun(tell):
-                told.append(tell)
-                return number
-
-            return begun
-
-        tasks = [asyncio.create_task(relay.carry(begin(number))) for number in range(40)]
-        await asyncio.sleep(0)
-        assert len(told) == 40
-        tasks[7].cancel()
-        with ThreadPoolExecutor(8) as pool:
-            await asyncio.gather(
-                *(asyncio.get_running_loop().run_in_executor(pool, tell) for tell in told)
-            )
-        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-
-    done = asyncio.run(carried())
-    assert isinstance(done[7], asyncio.CancelledError)
-    assert [each for number, each in enumerate(done) if number != 7] == [
-        number for number in range(40) if number != 7
-    ]
-
-
-def test_what_cannot_be_begun_is_refused_at_once():
-    with pytest.raises(LocalFault, match="RNM-AUTH-0001"):
-        asyncio.run(Relay().carry(refuse))
