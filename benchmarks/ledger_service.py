@@ -1,10 +1,11 @@
 """Verified, durable appends over gRPC: `python benchmarks/ledger_service.py`.
 
 A real coordinator's services (mutual TLS 1.3, roles, admission under the charter, SQLite with full
-sync) in this process; another one sends acts that were signed before, a number of them in flight at a
-time. Both share the machine's cores, so that one costs little (`grpc_load`). Every act has to be
-acknowledged with an index of its own. Beside it in the same run, interleaved: the same calls to a
-handler that does nothing (the limit that gRPC for Python sets here), and what one core verifies.
+sync) in this process and the one that verifies for it; another one sends acts that were signed before,
+a number of them in flight at a time. All share the machine's cores, so that the last costs little
+(`grpc_load`). Every act has to be acknowledged with an index of its own. Beside it in the same run,
+interleaved: the same calls to a handler that does nothing (the limit that gRPC for Python sets here),
+and what one core verifies.
 """
 
 import argparse
@@ -41,6 +42,8 @@ from renmei.consortium import LOG_KEY, found
 
 # Seconds for all, seconds for each, and the index of each.
 Answers: TypeAlias = "Queue[tuple[float, list[float], list[int]]]"
+# Not counted: with these the server sets up the connection, and the process that verifies for it.
+_WARM = 400
 _TRACE = Trace(trace_id="0" * 32, span_id="0" * 16)
 
 
@@ -87,9 +90,8 @@ def send(root: Path, address: str, acts: list[bytes], in_flight: int, answers: A
     with grpc_load.connect(address, root / "honda" / "keys") as connection:
         caller = grpc_load.Caller(connection, address, "/fedproto.v1.Governance/Submit")
         messages = [ActRequest(envelope=act).SerializeToString() for act in acts]
-        # The first call is not counted: with it the server sets the connection up.
-        caller.run(messages[:1], 1)
-        load = caller.run(messages[1:], in_flight)
+        caller.run(messages[:_WARM], in_flight)
+        load = caller.run(messages[_WARM:], in_flight)
     # A message after its five bytes of length: what it says is read when nothing is timed.
     indices = [ActResponse.FromString(answer[5:]).index for answer in load.answers]
     answers.put((load.took, load.times, indices))
@@ -153,7 +155,7 @@ def serve(
         client.join()
         server.stop()
         register.close()
-        if not empty and sorted(indices) != list(range(size + 1, size + len(acts))):
+        if not empty and sorted(indices) != list(range(size + _WARM, size + len(acts))):
             raise RuntimeError("the entries that were acknowledged are not those of the ledger")
     return took, times
 
@@ -173,7 +175,7 @@ def measure_all(count: int, in_flight: list[int], rounds: int) -> list[Rate]:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "consortium"
         found(root, consortium="bench", coordinator="127.0.0.1:1", gateway="127.0.0.1:2")
-        each = count * rounds
+        each = (count + _WARM) * rounds
         acts = sign_acts(root, each * len(in_flight))
         return [
             measure(root, acts[i * each : (i + 1) * each], number, rounds)

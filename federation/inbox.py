@@ -15,7 +15,6 @@ from audit.ledger import Appended, Ledger
 from audit.sequencer import MAX_TOGETHER, Job
 from federation.company import Company
 from federation.signatures import Signatures
-from fedproto.errors import LocalFault
 from fedproto.statements import SignedEvent, read_event
 
 Check: TypeAlias = Callable[[SignedEvent], None]
@@ -96,9 +95,9 @@ class Inbox:
         jobs = [waiting.job for waiting in batch]
         try:
             self._ledger.write(*jobs)
-        except LocalFault as fault:
+        except Exception as error:  # noqa: BLE001  # whatever it was, their callers wait to hear it
             for job in jobs:
-                job.give(fault)
+                job.give(error)
         if _are_done(jobs, _STILL_S):
             self._answer(batch)
         else:
@@ -127,5 +126,5 @@ def _are_done(jobs: Sequence[Job], timeout_s: float) -> bool:
 def _give(job: Job, answer: "asyncio.Future[Appended]") -> None:
     try:
         answer.set_result(job.wait())
-    except LocalFault as fault:
-        answer.set_exception(fault)
+    except Exception as error:  # noqa: BLE001  # as above
+        answer.set_exception(error)

@@ -1,9 +1,12 @@
 """The envelope: verified before it is parsed, one act in one spelling, no signature swapped or hidden."""
 
 import base64
+import contextlib
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fedproto import envelope, jcs
 from fedproto.envelope import AUTHORISATION_TYPE, EVENT_TYPE, MAX_ENVELOPE, countersign, seal
@@ -206,3 +209,55 @@ def test_the_pre_authentication_encoding_is_dsses() -> None:
     """The example of the DSSE specification, so that other tools can sign and verify."""
     expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     assert envelope._pae("http://example.com/HelloWorld", b"hello world") == expected
+
+
+def decoded(data: bytes) -> object:
+    """Return what an envelope says, or nothing if it is refused."""
+    try:
+        return envelope._decode(data, EVENT_TYPE)
+    except LocalFault:
+        return None
+
+
+SEALED = seal(EVENT_TYPE, PAYLOAD, (ALICE,))
+# Among them what JSON escapes, what it leaves as it is, and what is no text at all.
+BYTES = st.sampled_from([bytes((byte,)) for byte in b'"\\{}[]:,=/+aZ09 \x00\n\x7f\xc3\xa9'] + [b""])
+
+
+@given(st.integers(0, len(SEALED) - 1), st.integers(0, 2), BYTES)
+@example(0, 0, b"")
+def test_a_change_is_refused_alike_whether_it_is_read_by_its_marks_or_as_json(
+    place: int, cut: int, put: bytes
+) -> None:
+    data = SEALED[:place] + put + SEALED[place + cut :]
+    found = decoded(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envelope, "_read_single", lambda _: None)
+        assert decoded(data) == found
+
+
+@given(*[st.text(st.sampled_from('aQ=+/"\\ \n\x7fé{'), max_size=8)] * 3)
+def test_what_its_values_hold_is_refused_alike_too(payload: str, key_id: str, sig: str) -> None:
+    kind = jcs.dumps(EVENT_TYPE)
+    values = [value.encode() for value in (payload, key_id, sig)]
+    data = b'{"payload":"%s","payloadType":%s,"signatures":[{"keyid":"%s","sig":"%s"}]}' % (
+        values[0],
+        kind,
+        values[1],
+        values[2],
+    )
+    found = decoded(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envelope, "_read_single", lambda _: None)
+        assert decoded(data) == found
+
+
+@given(st.text(st.sampled_from("AQgw09+/=\n-é"), max_size=14))
+def test_base64_has_one_spelling(text: str) -> None:
+    with contextlib.suppress(LocalFault):
+        assert base64.b64encode(envelope._base64(text)).decode() == text
+
+
+@given(st.binary(max_size=14))
+def test_that_spelling_is_taken(raw: bytes) -> None:
+    assert envelope._base64(base64.b64encode(raw).decode()) == raw
