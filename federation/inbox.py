@@ -43,6 +43,7 @@ class Inbox:
         self._verified: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._late: asyncio.Task[None] | None = None
+        self._is_quick = True
 
     async def admit(self, leaf: bytes, check: Check) -> Appended:
         """Admit an act and wait until it is durable; the same leaf again has the same index.
@@ -98,13 +99,17 @@ class Inbox:
         except Exception as error:  # noqa: BLE001  # whatever it was, their callers wait to hear it
             for job in jobs:
                 job.give(error)
-        if _are_done(jobs, _STILL_S):
+        if self._is_quick and _are_done(jobs, _STILL_S):
             self._answer(batch)
         else:
             self._late = asyncio.get_running_loop().create_task(self._await(batch))
 
     async def _await(self, batch: Sequence[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         await asyncio.to_thread(lambda: [waiting.job.await_done() for waiting in batch])
+        # Else every batch on a slow disk would have the loop stand still for nothing.
+        self._is_quick = loop.time() - began < _STILL_S
         self._late = None
         self._answer(batch)
         if self._verified:

@@ -244,6 +244,39 @@ def test_a_disk_that_is_stuck_holds_up_no_call_and_what_comes_meanwhile_is_writt
     assert disk.batches == [1, 11]
 
 
+def test_a_disk_that_is_slow_has_the_loop_stand_still_once_until_it_is_quick_again(told, monkeypatch):  # fmt: skip
+    disk = Stuck(told, monkeypatch)
+    first, second, *others = acts(6)
+    waited = []
+    are_done = inbox._are_done
+    monkeypatch.setattr(
+        inbox, "_are_done", lambda jobs, s: waited.append(len(jobs)) or are_done(jobs, s)
+    )
+
+    async def stuck(box, act):
+        disk.entered.clear()
+        disk.go_on.clear()
+        began = asyncio.ensure_future(box.admit(act, anything))
+        await disk.is_entered()
+        await asyncio.sleep(2 * inbox._STILL_S)
+        disk.go_on.set()
+        await began
+
+    async def scene(box):
+        await stuck(box, first)
+        assert waited == [1]
+        await stuck(box, second)
+        assert waited == [1]
+        # The next one shows that it is quick again, so the loop waits for those after it.
+        for act in others:
+            await box.admit(act, anything)
+
+    # What is quick enough here may take long on a busy machine.
+    monkeypatch.setattr(inbox, "_STILL_S", 0.5)
+    play(told, scene)
+    assert waited == [1] * len(others)
+
+
 def test_who_hangs_up_while_the_disk_is_stuck_takes_nobody_along(told, monkeypatch):
     disk = Stuck(told, monkeypatch)
     first, *others = acts(4)
