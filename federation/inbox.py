@@ -101,6 +101,9 @@ class Inbox:
                 job.give(error)
         if self._is_quick and _are_done(jobs, _STILL_S):
             self._answer(batch)
+            # More than are written together; nobody else might come to have them written.
+            if self._verified:
+                self._look()
         else:
             self._late = asyncio.get_running_loop().create_task(self._await(batch))
 

@@ -2,8 +2,8 @@
 
 A signature takes a quarter of a millisecond in which a thread has no need of the interpreter, but it
 waits for it before and after, and whoever it takes it from waits as well. A process verifies while the
-loop goes on. It is worth its memory where acts come together, so it is started then. Whatever becomes of it,
-nothing is refused or admitted for that: claims are verified here wherever it does not say that they
+loop goes on. It is worth its memory where acts come together, so it is started then. Whatever becomes
+of it, nothing is refused or lost for that: claims are verified here wherever it does not say that they
 hold. A shell module.
 """
 

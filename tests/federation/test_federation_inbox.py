@@ -244,6 +244,24 @@ def test_a_disk_that_is_stuck_holds_up_no_call_and_what_comes_meanwhile_is_writt
     assert disk.batches == [1, 11]
 
 
+def test_more_than_are_written_together_are_all_written_though_nobody_comes_after_them(told, monkeypatch):  # fmt: skip
+    disk = Stuck(told, monkeypatch)
+    first, *others = acts(12)
+    monkeypatch.setattr(inbox, "MAX_TOGETHER", 4)
+
+    async def scene(box):
+        began = asyncio.ensure_future(box.admit(first, anything))
+        await disk.is_entered()
+        rest = asyncio.ensure_future(together(box, others))
+        await until(lambda: len(box._verified) == len(others))
+        disk.go_on.set()
+        await asyncio.gather(began, rest)
+
+    monkeypatch.setattr(inbox, "_STILL_S", 0.5)
+    play(told, scene)
+    assert disk.batches == [1, 4, 4, 3]
+
+
 def test_a_disk_that_is_slow_has_the_loop_stand_still_once_until_it_is_quick_again(told, monkeypatch):  # fmt: skip
     disk = Stuck(told, monkeypatch)
     first, second, *others = acts(6)
