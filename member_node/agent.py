@@ -32,6 +32,7 @@ from fedproto.party import (
     validator_name,
     witness_name,
 )
+from fedproto.process import wait_for
 from fedproto.transport import Credentials, dial
 from member_node import control, setup
 from member_node import policy as policies
@@ -286,7 +287,7 @@ def run(root: Path, shells: Shells) -> None:
 
     # A daemon: a task that hangs in a call of others must not keep the node from ending.
     threading.Thread(target=serve, name="tasks", daemon=True).start()
-    stop.wait()
+    wait_for(stop)
     ended_by_itself = work.done()
     agent.stop()
     if ended_by_itself:

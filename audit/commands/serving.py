@@ -19,6 +19,7 @@ from fedproto.command import Console, Reply
 from fedproto.durable import make_private_directory, write_atomic
 from fedproto.errors import LocalFault
 from fedproto.party import seed_file, write_seed
+from fedproto.process import wait_for
 
 _KEY = "witness.key"
 
@@ -49,7 +50,7 @@ def _until_told(server: WebServer, console: Console) -> Reply:
         signal.signal(number, lambda *_: stop.set())
     console.event({"ready": True, "url": server.url}, server.url)
     sys.stdout.flush()
-    stop.wait()
+    wait_for(stop)
     server.close()
     return Reply(data={"stopped": True}, text=console.say(en="stopped", ja="停止しました"))
 

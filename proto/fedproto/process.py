@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fedproto.errors import LocalFault
 
 _TAIL_LINES = 12
 _POLL_S = 0.05
+_WAKE_S = 1.0
 
 
 # The allocations between two looks of the collector, and how rarely it looks at what is older.
@@ -52,6 +54,16 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTOR)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for an event that the handler of a signal sets; for the main thread.
+
+    Python runs handlers in the main thread alone, but the kernel may give the signal to another one:
+    whoever waited without end would never be woken to run them.
+    """
+    while not event.wait(_WAKE_S):
+        pass
 
 
 @dataclass(slots=True)
