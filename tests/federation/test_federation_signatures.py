@@ -215,25 +215,30 @@ def test_a_process_that_talks_nonsense_decides_nothing(said, monkeypatch, watche
 
 
 def test_a_process_that_says_nothing_is_given_up(watched, monkeypatch):
-    monkeypatch.setattr(signatures, "_SILENCE_S", 0.2)
+    # Long enough for a process that is still loading.
+    monkeypatch.setattr(signatures, "_SILENCE_S", 2.0)
 
     async def scene():
         await started(watched)
-        os.kill(watched.pids[0], signal.SIGSTOP)
+        stopped = watched.pids[-1]
+        os.kill(stopped, signal.SIGSTOP)
         assert await in_company(watched) == [None] * 8
         assert refusals(await in_company(watched, BAD)) == ["RNM-SIG-0001"] * 8
-        await until(lambda: is_gone(watched.pids[0]))
+        await until(lambda: is_gone(stopped))
 
     play(scene, watched)
 
 
-def test_a_process_that_nobody_asks_may_be_silent(watched, monkeypatch):
-    monkeypatch.setattr(signatures, "_SILENCE_S", 0.01)
-
+def test_a_process_that_nobody_asks_may_be_silent(watched):
     async def scene():
         await started(watched)
-        await asyncio.sleep(0.2)
+        # It has answered, so that it was there in time, however slowly it started.
+        assert await in_company(watched) == [None] * 8
+        for _ in range(5):
+            watched._line.look()
+            await asyncio.sleep(0.01)
         assert watched._line is not None
+        assert await in_company(watched) == [None] * 8
 
     play(scene, watched)
     assert len(watched.pids) == 1
