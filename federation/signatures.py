@@ -12,7 +12,6 @@ import logging
 import socket
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
@@ -95,7 +94,6 @@ class Signatures:
         self._line: _Line | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._due = 0.0
-        self._closing = threading.Lock()
         self._closed = False
 
     async def verify(self, claims: Sequence[Claim]) -> None:
@@ -147,11 +145,10 @@ class Signatures:
 
     def close(self) -> None:
         """End the process, and start none; what is asked still is verified. Not for the loop's thread."""
-        with self._closing:
-            self._closed = True
-            keeping = self._keeping
-            if keeping is not None:
-                asyncio.run_coroutine_threadsafe(self._finish(keeping), keeping.get_loop()).result()
+        self._closed = True
+        keeping = self._keeping
+        if keeping is not None:
+            asyncio.run_coroutine_threadsafe(self._finish(keeping), keeping.get_loop()).result()
 
     async def _finish(self, keeping: "asyncio.Task[None]") -> None:
         if self._line is not None:

@@ -1,9 +1,10 @@
 """The envelope of every signed act: DSSE v1 over canonical JSON.
 
 Verify, then parse: `open_envelope` hands out the payload only after every signature verified over
-the very bytes that were received; `claim` hands out what is to be verified, for who has it done elsewhere. The payload type in the pre-authentication encoding is the domain
-tag. Implements secure-systems-lab/dsse v1.0 (PAE) with canonical JSON (RFC 8785) outside and inside,
-so one act has one leaf. Pure.
+the very bytes that were received; `claim` hands out what is to be verified, for who has it done
+elsewhere. The payload type in the pre-authentication encoding is the domain tag. Implements
+secure-systems-lab/dsse v1.0 (PAE) with canonical JSON (RFC 8785) outside and inside, so one act has one
+leaf. Pure.
 """
 
 import base64
