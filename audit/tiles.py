@@ -6,6 +6,7 @@ Implements C2SP tlog-tiles (tiles of 256 hashes, entry bundles with 16-bit lengt
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from audit import merkle
 from audit.faults import changed_entry, unverified
@@ -13,6 +14,8 @@ from audit.faults import changed_entry, unverified
 WIDTH = 256
 TILE_HEIGHT = 8
 MAX_ENTRY = 65_535
+# A proof leads through two tiles of a level at most, and a tree of 2^64 leaves has eight levels.
+_OF_A_PROOF = 16
 
 # (level, n) to the bytes of that hash tile, at least as wide as the tree needs.
 TileSource = Callable[[int, int], bytes]
@@ -114,12 +117,13 @@ def split_hashes(tile: bytes) -> list[bytes]:
 
 
 def node_reader(source: TileSource) -> merkle.Nodes:
-    """Return the tree's nodes as read from tiles."""
+    """Return the tree's nodes as read from tiles, for one proof: it needs several of each tile."""
+    read = lru_cache(_OF_A_PROOF)(source)
 
     def node(height: int, index: int) -> bytes:
         level, inner = divmod(height, TILE_HEIGHT)
         first = index << inner
-        tile = source(level, first // WIDTH)
+        tile = read(level, first // WIDTH)
         start = (first % WIDTH) * merkle.HASH_BYTES
         piece = tile[start : start + (merkle.HASH_BYTES << inner)]
         if len(piece) != merkle.HASH_BYTES << inner:

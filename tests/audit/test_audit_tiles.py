@@ -137,3 +137,19 @@ def test_bytes_after_the_last_entry_are_refused():
     log = Log(5)
     log.bundles[0] += b"x"
     assert log.refused().code == "RNM-LEDGER-0003"
+
+
+def test_a_proof_reads_no_tile_twice():
+    size = 70_000
+    grown = tiles.RightEdge().grow([merkle.leaf_hash(b"%d" % i) for i in range(size)])
+    read = []
+
+    def source(level, n):
+        read.append((level, n))
+        return bytes(grown.tiles[level, n])
+
+    for at in (1, 255, 65_535, 65_536, size - 1):
+        for prove in (merkle.prove_inclusion, merkle.prove_consistency):
+            read.clear()
+            prove(tiles.node_reader(source), at, size)
+            assert 0 < len(read) == len(set(read))
