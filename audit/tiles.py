@@ -117,7 +117,7 @@ def split_hashes(tile: bytes) -> list[bytes]:
 
 
 def node_reader(source: TileSource) -> merkle.Nodes:
-    """Return the tree's nodes as read from tiles, for one proof: it needs several of each tile."""
+    """Return the tree's nodes as read from tiles, for one proof: most of its nodes share a tile."""
     read = lru_cache(_OF_A_PROOF)(source)
 
     def node(height: int, index: int) -> bytes:

@@ -132,16 +132,16 @@ def proofs(count: int, samples: int) -> dict[str, float]:
         store = Store(Path(directory) / "ledger.db")
         _fill(store, log_key, count)
 
-        def prove_inclusion(i: int) -> None:
-            nodes = tiles.node_reader(store.tile)
-            merkle.prove_inclusion(nodes, i * 7919 % count, count)
+        def nodes() -> merkle.Nodes:
+            # Anew for each proof, as the ledger does.
+            return tiles.node_reader(store.tile)
 
-        def prove_consistency(i: int) -> None:
-            nodes = tiles.node_reader(store.tile)
-            merkle.prove_consistency(nodes, 1 + i * 7919 % (count - 1), count)
-
-        inclusion = _times(samples, prove_inclusion)
-        consistency = _times(samples, prove_consistency)
+        inclusion = _times(
+            samples, lambda i: merkle.prove_inclusion(nodes(), i * 7919 % count, count)
+        )
+        consistency = _times(
+            samples, lambda i: merkle.prove_consistency(nodes(), 1 + i * 7919 % (count - 1), count)
+        )
         store.close()
     return {
         "entries": count,

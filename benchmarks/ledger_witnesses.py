@@ -29,7 +29,7 @@ from fedproto import transport  # sets gRPC's cipher suites before gRPC loads
 from fedproto.events.oversight import IncidentReported
 from fedproto.ids import sha256_hex
 from fedproto.party import Party, now_ms, seed_file, utc_now, witness_name
-from fedproto.process import free_ports, settle
+from fedproto.process import free_ports
 from fedproto.statements import Head, Trace, seal_event
 from fedproto.v1 import witness_pb2_grpc
 from member_node.egress import EgressJournal
@@ -76,8 +76,6 @@ def witnessed(root: Path) -> Iterator[Register]:
         credentials = transport.Credentials.load(party.keys, utc_now)
         server.add_secure_port(address, credentials.server())
         server.start()
-        # As a coordinator does: else its collector's walks are the slowest rounds.
-        settle()
         spawn = multiprocessing.get_context("spawn")
         nodes = [spawn.Process(target=attend, args=(root, name, address)) for name in MEMBERS]
         for node in nodes:
